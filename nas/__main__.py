@@ -1,0 +1,5 @@
+"""`python -m nas`."""
+
+from nas.cli import app
+
+app()

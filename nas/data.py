@@ -1,0 +1,157 @@
+"""Datasets in memory: `load` gives train and validation, `load_test` the test images. The only room with
+torchvision and scikit-learn.
+
+Images are uint8 tensors (N, H, W, 3), so a batch permuted to (N, 3, H, W) is channels_last without a copy. They
+are ordered so that the first n of each part are as balanced over the classes as the part itself: a share of a
+dataset is a prefix of it. Validation is a stratified 20 % of the training images, the same in every run.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+VALIDATION = 0.2
+SPLIT_SEED = 0  # of the split only: every search of a dataset validates on the same images
+DATASETS = {
+    "digits": "scikit-learn's 8x8 digits at 32x32x3: 1,797 images, 10 classes; embedded, no download",
+    "cifar10": "CIFAR-10: 60,000 images of 32x32x3, 10 classes; downloaded by torchvision, or --data DIR",
+    "cifar100": "CIFAR-100: 60,000 images of 32x32x3, 100 classes; downloaded by torchvision, or --data DIR",
+    "folder:PATH": "an image folder with train/CLASS/* and test/CLASS/*, each image resized to 32x32",
+}
+RESOLUTION = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """`pixels` (N, H, W, 3) uint8 and `labels` (N,) int64."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, n: int) -> "Images":
+        """The first `n` images, or all where there are fewer."""
+        return Images(self.pixels[:n], self.labels[:n])
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What a search may see of a dataset."""
+
+    name: str
+    train: Images
+    val: Images
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    """A channel, over the training part, of pixels in [0, 1]."""
+    std: tuple[float, ...]
+    flip: bool
+    """Whether a mirrored image keeps its class."""
+
+    @property
+    def resolution(self) -> int:
+        """Side of the images."""
+        return int(self.train.pixels.shape[1])
+
+
+def load(name: str, folder: str | None = None) -> Data:
+    """Training and validation images of dataset `name`; see DATASETS. Test images are not read.
+
+    `folder`: where the dataset lies; None: ~/.cache/nas, filled by a download where need be. Raises ValueError,
+    with the ways out, on an unknown name and on data that is missing, truncated or tampered with.
+    """
+    pixels, labels, classes = _read(name, folder, "train")
+    from sklearn.model_selection import train_test_split
+
+    try:
+        train, val = train_test_split(
+            torch.arange(len(labels)).numpy(), test_size=VALIDATION, stratify=labels.numpy(), random_state=SPLIT_SEED
+        )
+    except ValueError as error:
+        raise ValueError(f"dataset {name}: no validation split can be made: {error}") from None
+    parts = []
+    for index in (train, val):
+        chosen = torch.from_numpy(index)
+        chosen = chosen[_interleaved(labels[chosen])]
+        parts.append(Images(pixels[chosen], labels[chosen]))
+    levels = parts[0].pixels.flatten(0, 2).double() / 255
+    mean, std = levels.mean(0).tolist(), levels.std(0).clamp_min(1e-3).tolist()
+    return Data(name, parts[0], parts[1], classes, tuple(mean), tuple(std), flip=name != "digits")
+
+
+def load_test(name: str, folder: str | None = None) -> Images:
+    """Test images of dataset `name`, for the one look at the end. Raises as `load` does."""
+    pixels, labels, _ = _read(name, folder, "test")
+    return Images(pixels, labels)
+
+
+def _read(name: str, folder: str | None, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    if name == "digits":
+        return _digits(part)
+    if name in ("cifar10", "cifar100"):
+        return _cifar(name, folder, part)
+    if name.startswith("folder:"):
+        return _folder(Path(name.removeprefix("folder:")).expanduser(), part)
+    raise ValueError(f"dataset {name!r} is unknown; one of {', '.join(DATASETS)}")
+
+
+def _interleaved(labels: Tensor) -> Tensor:
+    """An order of the labels in which every prefix holds the classes in equal shares, as far as they last."""
+    turn = torch.empty(len(labels), dtype=torch.int64)
+    for label in labels.unique():
+        turn[labels == label] = torch.arange(int((labels == label).sum()))
+    return torch.argsort(turn * (int(labels.max()) + 1) + labels)
+
+
+def _digits(part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits: Any = load_digits()
+    train, test = train_test_split(
+        torch.arange(len(digits.target)).numpy(), test_size=0.2, stratify=digits.target, random_state=SPLIT_SEED
+    )
+    index = torch.from_numpy(train if part == "train" else test)
+    levels = torch.from_numpy(digits.images).float()[index, None] / 16 * 255  # (N, 1, 8, 8)
+    large = torch.nn.functional.interpolate(levels, size=RESOLUTION, mode="bilinear").round().to(torch.uint8)
+    labels = torch.from_numpy(digits.target).long()[index]
+    return large.permute(0, 2, 3, 1).repeat(1, 1, 1, 3), labels, tuple(str(i) for i in range(10))
+
+
+def _cifar(name: str, folder: str | None, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    root = Path(folder).expanduser() if folder else Path.home() / ".cache" / "nas"
+    ways_out = f"give --data DIR, the folder that holds {_CIFAR_FOLDER[name]}/, or take --dataset digits"
+    try:
+        # torchvision checks every file's MD5, and downloads only where that fails.
+        dataset = (CIFAR10 if name == "cifar10" else CIFAR100)(root, train=part == "train", download=folder is None)
+    except (RuntimeError, OSError, EOFError) as error:
+        what = "is missing, truncated or changed (MD5)" if folder else f"cannot be downloaded ({error})"
+        raise ValueError(f"dataset {name} {what} in {root}; {ways_out}") from None
+    return torch.from_numpy(dataset.data), torch.tensor(dataset.targets), tuple(dataset.classes)
+
+
+_CIFAR_FOLDER = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+
+
+def _folder(root: Path, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    for needed in ("train", "test"):
+        if not (root / needed).is_dir():
+            raise ValueError(f"dataset folder:{root} has no {needed}/; it needs train/CLASS/* and test/CLASS/*")
+    resize = v2.Compose([v2.PILToTensor(), v2.Resize((RESOLUTION, RESOLUTION), antialias=True)])
+    try:
+        dataset = ImageFolder(str(root / part), transform=resize)
+        images = [(image, label) for image, label in dataset]
+    except (FileNotFoundError, OSError) as error:
+        raise ValueError(f"dataset folder:{root} cannot be read: {error}; remove or mend the file") from None
+    pixels = torch.stack([image for image, _ in images]).permute(0, 2, 3, 1).contiguous()
+    return pixels, torch.tensor([label for _, label in images]), tuple(dataset.classes)

@@ -1,0 +1,256 @@
+"""A search space as a value: an architecture written down with choices in it, and the one walk that draws from it.
+
+The space does not know who chooses: `draw` asks `pick(name, choices)` for every axis it meets, and sampling,
+encoding, decoding and Optuna are four ways to answer. Names are the paths of the attributes they fill; an axis
+that does not exist in what has been drawn so far is never asked.
+"""
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from nas.arch import Arch
+from nas.values import to_data
+
+Label: TypeAlias = bool | int | float | str | None
+Choices: TypeAlias = dict[str, Label]
+Pick: TypeAlias = Callable[[str, tuple[Label, ...]], Label]
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """An axis: one of `choices`, each a value or an `Of`. With a `name`, one choice fills every such place."""
+
+    choices: tuple[Any, ...]
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Of:
+    """A value of class `cls` yet to be drawn; any of its fields may hold an axis."""
+
+    cls: Any
+    fields: tuple[tuple[str, Any], ...]
+
+
+def one_of(*choices: Any, name: str = "") -> OneOf:
+    """The axis over `choices`. Raises ValueError on fewer than one or on two that read the same."""
+    labels = [_label(choice) for choice in choices]
+    if not choices or len(set(labels)) < len(labels):
+        raise ValueError(f"an axis needs different choices, got {labels}")
+    return OneOf(choices, name)
+
+
+def of(cls: type, **fields: Any) -> Of:
+    """`cls(**fields)`, with axes for some of the values."""
+    return Of(cls, tuple(fields.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A named search space; `template` is an `Of(Arch, ...)`."""
+
+    name: str
+    template: Of
+    about: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits of all that the space says; a run is resumed only in the space it began in."""
+        return hashlib.sha256(repr(self.template).encode()).hexdigest()[:12]
+
+
+def fitted(space: Space, resolution: int, classes: int) -> Space:
+    """`space` for images of `resolution` x `resolution` in `classes` classes."""
+    fields = dict(space.template.fields) | {"resolution": resolution, "classes": classes}
+    return Space(space.name, Of(space.template.cls, tuple(fields.items())), space.about)
+
+
+def draw(space: Space, pick: Pick) -> Arch:
+    """The architecture that `pick` chooses, axis by axis. `pick` must answer with one of the choices it is given."""
+    arch: Arch = _draw(space.template, "", lambda name, _path, labels: pick(name, labels), {})
+    return arch
+
+
+def sample(space: Space, rng: random.Random) -> Arch:
+    """An architecture drawn with equal odds for the choices of each axis."""
+    return draw(space, lambda _name, choices: rng.choice(choices))
+
+
+def decode(space: Space, choices: Choices) -> Arch:
+    """The architecture that `choices` (axis name -> choice) spells.
+
+    Raises ValueError where an axis is missing, unknown, or has a value outside the space.
+    """
+    asked = set()
+
+    def pick(name: str, labels: tuple[Label, ...]) -> Label:
+        if name not in choices:
+            raise ValueError(f"{name} is missing; one of {labels} in space {space.name}")
+        asked.add(name)
+        return _checked(space, name, choices[name], labels)
+
+    arch = draw(space, pick)
+    if unknown := sorted(choices.keys() - asked):
+        raise ValueError(f"{unknown[0]} is no axis of space {space.name} here; it has {', '.join(sorted(asked))}")
+    return arch
+
+
+def encode(space: Space, arch: Arch) -> Choices:
+    """The choices that draw `arch`: `decode(space, encode(space, arch)) == arch`.
+
+    Raises ValueError with the path of the first place where `arch` lies outside the space.
+    """
+    choices: Choices = {}
+
+    def pick(name: str, path: str, labels: tuple[Label, ...]) -> Label:
+        choices[name] = _checked(space, path, _label(_at(arch, path)), labels)
+        return choices[name]
+
+    drawn = _draw(space.template, "", pick, {})
+    if drawn != arch:
+        path, inside, outside = next(_differences(to_data(drawn), to_data(arch), ""))
+        raise ValueError(f"{path} is {inside} in space {space.name}, the architecture has {outside}")
+    return choices
+
+
+def size(space: Space) -> int:
+    """How many combinations of choices the space holds."""
+    return sum(_count(space.template).values())
+
+
+def least(space: Space, measure: Callable[[Arch], float], rng: random.Random) -> Arch:
+    """An architecture with the smallest `measure`, found by descent, one axis at a time, from a random draw.
+
+    It is the smallest of the space wherever each axis has a best choice whatever the others say, as MACs and
+    params have in ours.
+    """
+    choices, best = _drawn(space, {}, rng)
+    while True:
+        before = measure(best)
+        for name in list(choices):
+            for candidate_choices, candidate in _neighbours(space, choices, name, rng):
+                if measure(candidate) < measure(best):
+                    choices, best = candidate_choices, candidate
+        if not measure(best) < before:
+            return best
+
+
+def wander(space: Space, start: Arch, keeps: Callable[[Arch], bool], steps: int, rng: random.Random) -> Arch:
+    """The end of a random walk from `start` through architectures that `keeps` holds for, one axis a step."""
+    choices, arch = encode(space, start), start
+    for _ in range(steps):
+        name = rng.choice(list(choices))
+        candidate_choices, candidate = rng.choice(list(_neighbours(space, choices, name, rng)))
+        if keeps(candidate):
+            choices, arch = candidate_choices, candidate
+    return arch
+
+
+def _draw(node: Any, path: str, pick: Callable[[str, str, tuple[Label, ...]], Label], named: dict[str, Any]) -> Any:
+    """The walk over a space, the only one: `pick` gets an axis' name, the path of its place and its labels."""
+    if isinstance(node, OneOf):
+        name = node.name or path
+        if name not in named:
+            labels = tuple(_label(choice) for choice in node.choices)
+            named[name] = node.choices[labels.index(pick(name, path, labels))]
+        return _draw(named[name], path, pick, named)
+    if isinstance(node, Of):
+        fields = {name: _draw(item, f"{path}.{name}" if path else name, pick, named) for name, item in node.fields}
+        return node.cls(**fields)
+    if isinstance(node, tuple):
+        return tuple(_draw(item, f"{path}.{i}", pick, named) for i, item in enumerate(node))
+    return node
+
+
+def _count(node: Any) -> Counter[frozenset[str]]:
+    """How many ways there are to draw `node`, by the set of named axes they use (each counts once in a space)."""
+    if isinstance(node, OneOf):
+        ways: Counter[frozenset[str]] = Counter()
+        for choice in node.choices:
+            for used, number in _count(choice).items():
+                key = used | {f"{node.name}={_label(choice)}"} if node.name else used
+                ways[key] += number
+        return ways
+    parts = [item for _, item in node.fields] if isinstance(node, Of) else node if isinstance(node, tuple) else ()
+    total: Counter[frozenset[str]] = Counter({frozenset(): 1})
+    for part in parts:
+        grown: Counter[frozenset[str]] = Counter()
+        for used, number in total.items():
+            for more, times in _count(part).items():
+                if _agree(used, more):
+                    grown[used | more] += number * times
+        total = grown
+    return total
+
+
+def _agree(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether two sets of `axis=choice` give every axis they share the same choice."""
+    chosen = dict(item.split("=", 1) for item in one)
+    return all(chosen.get(axis, choice) == choice for axis, choice in (item.split("=", 1) for item in other))
+
+
+def _label(choice: Any) -> Label:
+    """A choice as the scalar that stands for it in plans, trials and Optuna."""
+    if isinstance(choice, bool | int | float | str | None):
+        return choice
+    if isinstance(choice, tuple):
+        return "+".join(str(item) for item in choice)
+    cls = choice.cls if isinstance(choice, Of) else type(choice)
+    return str(getattr(cls, "kind", cls.__name__))
+
+
+def _checked(space: Space, name: str, value: Label, labels: tuple[Label, ...]) -> Label:
+    for label in labels:
+        if type(label) is type(value) and label == value:
+            return label
+    raise ValueError(f"{name}={value!r} is not one of {labels} in space {space.name}")
+
+
+def _at(arch: Arch, path: str) -> Any:
+    value: Any = arch
+    for part in path.split("."):
+        try:
+            value = value[int(part)] if isinstance(value, tuple) else getattr(value, part)
+        except (AttributeError, IndexError):
+            raise ValueError(f"{path} is an axis of the space, the architecture has no such place") from None
+    return value
+
+
+def _differences(one: Any, other: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one:
+            yield from _differences(one[key], other.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for i, (left, right) in enumerate(zip(one, other, strict=True)):
+            yield from _differences(left, right, f"{path}.{i}")
+    elif one != other:
+        yield path, one, other
+
+
+def _drawn(space: Space, choices: Choices, rng: random.Random) -> tuple[Choices, Arch]:
+    """Choices and architecture: `choices` where the space asks for them, random ones elsewhere."""
+    taken: Choices = {}
+
+    def pick(name: str, labels: tuple[Label, ...]) -> Label:
+        taken[name] = choices[name] if name in choices and choices[name] in labels else rng.choice(labels)
+        return taken[name]
+
+    arch = draw(space, pick)
+    return taken, arch
+
+
+def _neighbours(space: Space, choices: Choices, name: str, rng: random.Random) -> Iterator[tuple[Choices, Arch]]:
+    """All that differ from `choices` in axis `name` alone (and in axes that only come with the new choice)."""
+    seen: dict[str, tuple[Label, ...]] = {}
+
+    def pick(asked: str, labels: tuple[Label, ...]) -> Label:
+        seen[asked] = labels
+        return choices[asked]
+
+    draw(space, pick)
+    for label in seen.get(name, ()):
+        yield _drawn(space, {**choices, name: label}, rng)
