@@ -153,7 +153,7 @@ def _begun(
     plan = Plan(limits, dataset, space, "", trials, seed, PROXY, 32, 10)
 
     from nas.evaluate import loaded
-    from nas.search import cheapest
+    from nas.propose import cheapest
 
     folder = str(data.expanduser().absolute()) if data else None
     images = loaded(dataset, folder)
@@ -319,6 +319,8 @@ def _verdict(trial: "Trial", baseline: "Trial | None") -> str:
     if trial is baseline:
         return "the baseline"
     gain = (trial.top1 or 0) - (baseline.top1 or 0)
+    if gain == 0:
+        return "equal"
     return f"{'beats it' if gain > 0 else 'does not beat it'}, {gain:+.2f}"
 
 

@@ -43,7 +43,7 @@ def quantity(number: int) -> str:
     """`number` exactly, as short as it goes: 25_000_000 is '25M'."""
     for prefix, factor in (("G", 10**9), ("M", 10**6), ("K", 10**3)):
         if number >= factor and number * 1000 % factor == 0:
-            return f"{number / factor:g}{prefix}"
+            return f"{number / factor:.3f}".rstrip("0").rstrip(".") + prefix
     return str(number)
 
 

@@ -2,7 +2,7 @@
 
     plan.json       what was asked, written once
     trials.jsonl    a line for each finished trial: the record of the run, from which everything else follows
-    study.log       the same trials as an Optuna journal, for Optuna's own tools (written by search.py)
+    study.log       the same trials as an Optuna journal, for Optuna's own tools (written by propose.py)
     best/arch.json  the best network so far
     work/           weights of candidates between two rungs; gone when the search ends
 
@@ -81,12 +81,13 @@ def locked(run: Run) -> Iterator[None]:
 
     Raises ValueError where another process is at work in it.
     """
-    with (run.path / ".lock").open("w") as file:
+    with (run.path / ".lock").open("w") as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ValueError(f"{run.path} is in use by another nas process; wait for it or end it") from None
-        _drop_torn_line(run.path / "trials.jsonl")
+        for file in (run.path / "trials.jsonl", run.study_log):
+            _drop_torn_line(file)
         yield
 
 
@@ -147,8 +148,9 @@ def forget(run: Run, arch_id: str) -> None:
 
 def _drop_torn_line(file: Path) -> None:
     """Cuts off what follows the last newline: half a record of a process that was killed while writing."""
-    with file.open("rb+") as handle:
-        handle.truncate(handle.read().rfind(b"\n") + 1)
+    if file.exists():
+        with file.open("rb+") as handle:
+            handle.truncate(handle.read().rfind(b"\n") + 1)
 
 
 def _replace(file: Path, content: bytes | memoryview) -> None:

@@ -1,0 +1,45 @@
+"""Where the time of a search goes, and how long `nas --help` takes.
+
+pytest -s tests/benchmarks/bench_search.py
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from nas.evaluate import Proxy, loaded
+from nas.plan import PROXY, Budget, Plan, Rung
+from nas.runs import create
+from nas.search import search
+from search_spaces import ANCHORS, LIGHTWEIGHT
+
+
+def test_time_outside_training(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    loaded("digits", None)
+    recipe = replace(PROXY, rungs=(Rung(1149, 1, 288), Rung(1149, 1, 288), Rung(1149, 1, 288)))
+    plan = Plan(Budget(macs=25_000_000), "digits", "lightweight", LIGHTWEIGHT.digest, 20, 0, recipe, 32, 10)
+    run = create(tmp_path / "a", plan)
+    start = time.perf_counter()
+    trials = search(plan, LIGHTWEIGHT, list(ANCHORS.values()), run, Proxy(plan, run))
+    wall = time.perf_counter() - start
+    scores = [score for trial in trials for score in trial.scores]
+    inside = sum(score.train_seconds + score.val_seconds for score in scores)
+    share = 100 * (1 - inside / wall)
+    print(f"\n{len(trials)} trials in {wall:.1f} s; outside training and validation {share:.2f} %")
+    assert share <= 3
+
+
+def test_help() -> None:
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        subprocess.run([Path(sys.executable).parent / "nas", "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    print(f"\nnas --help: median of 5 {statistics.median(seconds[1:]):.3f} s")
+    assert statistics.median(seconds[1:]) <= 0.3

@@ -1,0 +1,37 @@
+"""What several tests share: a space and recipe small enough to search in seconds, evaluators that do not train."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nas.arch import Arch, arch_id, cost
+from nas.plan import Budget, Plan, Recipe, Rung
+from nas.space import Space
+from nas.trial import Score
+from search_spaces import LOWRES
+
+RECIPE = Recipe("tiny", (Rung(64, 1, 32), Rung(64, 1, 32)), 0.5, 32, 0.05, 0.9, 5e-4, 4)
+
+
+def plan_for(budget: Budget, space: Space = LOWRES, trials: int = 20, seed: int = 0, wave: int = 4) -> Plan:
+    return Plan(budget, "digits", space.name, space.digest, trials, seed, RECIPE, 32, 10, None, wave)
+
+
+def score(rung: int, top1: float) -> Score:
+    return Score(rung, top1, 1.0, 64, 32, 0.5, 0.1, "cpu", 1, "0")
+
+
+def fake_evaluate(arch: Arch, rung: int, tick: Callable[[int], None]) -> Score:
+    """A score that follows from the network alone: larger networks do better, with noise of their own."""
+    tick(64)
+    noise = random.Random(f"{arch_id(arch)}:{rung}").random()
+    return score(rung, 40 + 10 * rung + cost(arch).macs / 1e6 + noise)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

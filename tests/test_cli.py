@@ -1,0 +1,152 @@
+"""The command line as a user meets it, in processes of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nas.plan import Budget
+from nas.runs import append_trial, create
+from nas.space import fitted
+from nas.trial import Trial
+from nas.values import to_json
+from search_spaces import ANCHORS, LOWRES
+from tests.conftest import plan_for
+from tests.test_runs import trial
+
+
+def nas(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nas", *map(str, args)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # two threads would fight with whatever else runs
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+
+
+def entries(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "--budget is missing; a budget is a number and a unit"),
+        (("--budget", "25MFLOP5"), "budget '25MFLOP5' is not understood"),
+        (("--budget", "-25MFLOPs"), "budget '-25MFLOPs' must be above 0"),
+        (("--budget", "25MFLOPs", "--dataset", "cifar11"), "dataset 'cifar11' is unknown; one of digits, cifar10"),
+        (("--budget", "25MFLOPs", "--space", "lite"), "space 'lite' is unknown; one of lightweight, lowres"),
+        (("--budget", "25MFLOPs", "--trials", "0"), "trials must be at least 1, got 0"),
+        (("--budget", "25MFLOPs", "--run", "../x"), "run '../x' must be a plain name"),
+        (("--budget", "25MFLOPs", "--run", "taken"), "runs/taken exists already"),
+        (("--budget", "25MFLOPs", "--dataset", "cifar10", "--data", "."), "--data DIR, the folder that holds"),
+        (("--budget", "0.5MFLOPs"), "no network of space lightweight keeps the budget 500KFLOPs: the smallest has 1,2"),
+        (("--budget", "1KParams", "--space", "lowres"), "no network of space lowres keeps the budget 1KParams"),
+        (("--resume", "nowhere"), "nowhere is no run"),
+        (("--resume", "runs/taken"), "runs/taken is no run"),
+        (("--resume", "runs/taken", "--budget", "1MFLOPs"), "leave out --budget"),
+    ],
+)
+def test_bad_requests_get_one_line_and_leave_nothing(here: Path, args: tuple[str, ...], message: str) -> None:
+    (here / "runs" / "taken").mkdir(parents=True)
+    before = entries(here)
+    ended = nas("search", *args)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith("nas: error: ") and ended.stderr.count("\n") == 1, ended.stderr
+    assert message in ended.stderr
+    assert ended.stdout == ""
+    assert entries(here) == before
+
+
+def broken_run(here: Path, digest: str | None = None) -> Path:
+    where = fitted(LOWRES, 32, 10)
+    plan = plan_for(Budget(macs=25_000_000), where)
+    path = here / "runs" / "a"
+    run = create(path, plan)
+    if digest:
+        (path / "plan.json").write_text(to_json(plan).replace(plan.space_digest, digest))
+    for index in range(3):
+        append_trial(run, trial(index))
+    return path
+
+
+def test_a_run_of_another_space_is_not_resumed(here: Path) -> None:
+    ended = nas("search", "--resume", broken_run(here, digest="0" * 12))
+    assert ended.returncode == 2
+    assert "was made with another version of space lowres" in ended.stderr and ended.stderr.count("\n") == 1
+
+
+def test_a_corrupted_plan_is_said_with_its_place(here: Path) -> None:
+    path = broken_run(here)
+    (path / "plan.json").write_text((path / "plan.json").read_text().replace('"seed": 0', '"seed": "x"'))
+    for command in (("search", "--resume"), ("show",)):
+        ended = nas(*command, path)
+        assert ended.returncode == 2
+        assert "plan.json.seed must be of type int, got 'x'" in ended.stderr and ended.stderr.count("\n") == 1
+
+
+def test_corrupted_trials_stop_a_resume_and_stay_readable(here: Path) -> None:
+    path = broken_run(here)
+    file = path / "trials.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text(lines[0] + lines[1].replace('"state": "complete"', '"state": "done"') + lines[2])
+    kept = file.read_text()
+    ended = nas("search", "--resume", path)
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
+    assert "line 2 is no trial: state must be one of" in ended.stderr
+    assert "the 2 other trials are readable and stay" in ended.stderr
+    assert file.read_text() == kept
+    shown = nas("show", path, "--json")
+    assert shown.returncode == 0 and "line 2 is no trial" in shown.stderr
+    assert [t["index"] for t in json.loads(shown.stdout)["trials"]] == [0, 2]
+
+
+def test_help_does_not_import_torch() -> None:
+    code = """
+import sys
+from nas.cli import app
+for args in (["--help"], ["search", "--help"], ["show", "--help"], ["--version"]):
+    try:
+        app(args)
+    except SystemExit as error:
+        assert not error.code, error.code
+heavy = sorted({"torch", "torchvision", "optuna", "sklearn", "numpy"} & set(sys.modules))
+assert not heavy, heavy
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "Example: nas search --budget 25MFLOPs --dataset cifar10" in ended.stdout
+
+
+def test_a_search_of_digits_and_its_result(here: Path) -> None:
+    ended = nas("search", "--budget", "3MFLOPs", "--trials", "2", "--run", "tiny", "--space", "lowres", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert "wave 1, trial 6" in ended.stderr
+    result = json.loads(ended.stdout)
+    assert result["run"] == "runs/tiny" and result["beats_baseline"] is None
+    assert [t["state"] for t in result["trials"][:6]] == ["refused"] * 6
+    assert sorted(t["state"] for t in result["trials"][6:]) == ["complete", "pruned"]
+    assert {p.name for p in (here / "runs" / "tiny").iterdir()} >= {"plan.json", "study.log", "trials.jsonl", "best"}
+    best = json.loads((here / "runs" / "tiny" / "best" / "arch.json").read_text())
+    assert best == result["best"]["arch"]
+    shown = nas("show", "runs/tiny", "--json")
+    assert json.loads(shown.stdout) == result
+    table = nas("show", "runs/tiny").stdout
+    assert "over the budget: not trained" in table and result["best"]["arch_id"] in table
+    assert "multiply-accumulates" in table and "288 validation images" in table
+    # Resumed when it is done already, it trains nothing and says the same.
+    again = nas("search", "--resume", "runs/tiny", "--json", "--quiet")
+    assert json.loads(again.stdout) == result and again.stderr == ""
+
+
+def test_the_table_compares_with_the_baseline(here: Path) -> None:
+    path = here / "runs" / "a"
+    run = create(path, plan_for(Budget(macs=25_000_000)))
+    made: list[Trial] = [trial(0, 50.0), trial(1, 52.5), trial(2, 50.0)]
+    names = ["lowres-mobilenet", None, "tailored-mobilenetv2"]
+    for one, name in zip(made, names, strict=True):
+        append_trial(run, replace(one, anchor=name))
+    table = nas("show", path).stdout
+    assert "beats it, +2.50" in table and "the baseline" in table and "equal" in table
+    assert set(names[::2]) <= set(ANCHORS)

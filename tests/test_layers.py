@@ -1,0 +1,65 @@
+"""The house: a room imports only rooms above it, and each third-party package has one door."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+ROOMS = [
+    "values", "blocks", "arch", "space", "plan", "trial", "runs",  # the standard library only
+    "model", "counting", "data", "train", "evaluate", "propose", "search", "cli", "__main__",
+]  # fmt: skip
+STDLIB_ONLY = ROOMS[: ROOMS.index("runs") + 1]
+DOORS = {
+    "torch": {"model", "counting", "data", "train", "evaluate"},
+    "torchvision": {"data"},
+    "sklearn": {"data"},
+    "optuna": {"propose"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_every_room_is_on_the_list() -> None:
+    assert {file.stem for file in (ROOT / "nas").glob("*.py")} == {*ROOMS, "__init__"}
+
+
+def test_a_room_imports_only_rooms_above_it() -> None:
+    wrong = []
+    for place, room in enumerate(ROOMS):
+        for name in imports(ROOT / "nas" / f"{room}.py"):
+            parts = name.split(".")
+            if parts[0] == "nas" and len(parts) > 1 and parts[1] in ROOMS[place:]:
+                wrong.append(f"{room} imports {parts[1]}")
+            if parts[0] == "search_spaces" and room != "cli":
+                wrong.append(f"{room} imports search_spaces")
+    assert not wrong
+
+
+def test_each_package_has_its_doors() -> None:
+    wrong = []
+    for room in ROOMS:
+        packages = {name.split(".")[0] for name in imports(ROOT / "nas" / f"{room}.py")}
+        wrong += [f"{room} imports {name}" for name in packages & DOORS.keys() if room not in DOORS[name]]
+        if room in STDLIB_ONLY:
+            import sys
+
+            foreign = packages - set(sys.stdlib_module_names) - {"nas"}
+            wrong += [f"{room} imports {name}" for name in foreign]
+    assert not wrong
+
+
+def test_spaces_are_data() -> None:
+    for file in (ROOT / "search_spaces").glob("*.py"):
+        rooms = {name.split(".")[1] for name in imports(file) if name.startswith("nas.")}
+        assert rooms <= {"blocks", "arch", "space"}, file

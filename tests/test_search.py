@@ -1,0 +1,235 @@
+"""The wave loop, with evaluators that do not train."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from nas.arch import Anchor, Arch, Head, arch_id, cost
+from nas.plan import Budget, Plan
+from nas.propose import STARTUP, cheapest
+from nas.runs import append_trial, create, locked, open_run, read_trials
+from nas.search import Progress, SearchFailed, search
+from nas.space import Space, of, one_of, sample
+from nas.trial import Score, Trial
+from nas.values import from_json
+from search_spaces import ANCHORS, LIGHTWEIGHT, LOWRES
+from tests.conftest import fake_evaluate, plan_for
+
+BUDGET = Budget(macs=25_000_000)
+SEEDS = list(ANCHORS.values())
+Tick = Callable[[int], None]
+
+
+def run_search(folder: Path, plan: Plan, space: Space = LOWRES, evaluate: object = fake_evaluate) -> list[Trial]:
+    run = open_run(folder)[0] if folder.exists() else create(folder, plan)
+    return search(plan, space, SEEDS, run, evaluate)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("space", [LOWRES, LIGHTWEIGHT], ids=lambda space: space.name)
+@pytest.mark.parametrize("budget", [BUDGET, Budget(macs=4_000_000), Budget(30_000_000, 200_000)], ids=str)
+def test_the_budget_is_a_guarantee(tmp_path: Path, space: Space, budget: Budget) -> None:
+    built = []
+
+    def evaluate(arch: Arch, rung: int, tick: Tick) -> Score:
+        built.append(arch)
+        return fake_evaluate(arch, rung, tick)
+
+    trials = run_search(tmp_path / "a", plan_for(budget, space, trials=30), space, evaluate)
+    assert built and all(budget.keeps(cost(arch)) for arch in built)
+    trained = [trial for trial in trials if trial.state != "refused"]
+    assert len(trained) == 30
+    assert len({trial.arch_id for trial in trials}) == len(trials)
+    for trial in trials:
+        assert trial.cost == cost(trial.arch) and trial.arch_id == arch_id(trial.arch)
+        assert (trial.state == "refused") == (not budget.keeps(trial.cost))
+    assert [trial.index for trial in trials] == list(range(len(trials)))
+
+
+def test_anchors_come_first_and_go_through_all_rungs(tmp_path: Path) -> None:
+    trials = run_search(tmp_path / "a", plan_for(BUDGET))
+    assert [trial.anchor for trial in trials[:6]] == [anchor.name for anchor in SEEDS]
+    assert [trial.state for trial in trials[:6]] == ["complete", "refused", "complete", "refused", *["complete"] * 2]
+    assert not any(trial.anchor for trial in trials[6:])
+
+
+def test_rungs_keep_the_better_half_of_a_wave(tmp_path: Path) -> None:
+    trials = run_search(tmp_path / "a", plan_for(BUDGET))
+    for wave in range(1, 5):
+        rivals = [trial for trial in trials if trial.wave == wave]
+        kept = [trial for trial in rivals if trial.state == "complete"]
+        left = [trial for trial in rivals if trial.state == "pruned"]
+        assert (len(kept), len(left)) == (2, 2)
+        assert min(t.scores[0].top1 for t in kept) >= max(t.scores[0].top1 for t in left)
+        assert {len(t.scores) for t in kept} == {2} and {len(t.scores) for t in left} == {1}
+
+
+def test_the_best_network_is_on_disk(tmp_path: Path) -> None:
+    trials = run_search(tmp_path / "a", plan_for(BUDGET))
+    best = max((t for t in trials if t.state == "complete"), key=lambda t: t.top1 or 0)
+    assert from_json(Arch, (tmp_path / "a" / "best" / "arch.json").read_text()) == best.arch
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("space", [LOWRES, LIGHTWEIGHT], ids=lambda space: space.name)
+def test_stopped_again_and_again_and_resumed_it_ends_the_same(tmp_path: Path, space: Space) -> None:
+    plan = plan_for(BUDGET, space, trials=26)
+    undisturbed = run_search(tmp_path / "whole", plan, space)
+    assert sum(trial.state in ("complete", "pruned") for trial in undisturbed) > STARTUP + plan.wave  # TPE was asked
+    rungs: dict[tuple[str, int], Score] = {}  # what Proxy keeps in the run's folder
+
+    def evaluate(arch: Arch, rung: int, tick: Tick) -> Score:
+        key = (arch_id(arch), rung)
+        if key not in rungs:
+            if len(rungs) % 5 == 4 and key not in stopped_at:
+                stopped_at.append(key)
+                raise Killed
+            rungs[key] = fake_evaluate(arch, rung, tick)
+        return rungs[key]
+
+    stopped_at: list[tuple[str, int]] = []
+    folder, resumed = tmp_path / "stopped", None
+    while resumed is None:
+        try:
+            resumed = run_search(folder, plan, space, evaluate)
+        except Killed:
+            if len(stopped_at) % 3 == 0:  # nor does it need the journal
+                (folder / "study.log").write_bytes(b'{"broken\n{')
+    assert len(stopped_at) > 5
+    assert resumed == undisturbed == read_trials(open_run(folder)[0])[0]
+
+
+def test_the_same_seed_gives_the_same_search_and_another_does_not(tmp_path: Path) -> None:
+    one = run_search(tmp_path / "1", plan_for(BUDGET, LIGHTWEIGHT, 24), LIGHTWEIGHT)
+    two = run_search(tmp_path / "2", plan_for(BUDGET, LIGHTWEIGHT, 24), LIGHTWEIGHT)
+    three = run_search(tmp_path / "3", plan_for(BUDGET, LIGHTWEIGHT, 24, seed=1), LIGHTWEIGHT)
+    assert one == two
+    assert [t.arch_id for t in one[6:]] != [t.arch_id for t in three[6:]]
+
+
+def test_a_line_taken_out_is_trained_again(tmp_path: Path) -> None:
+    plan = plan_for(BUDGET)
+    trials = run_search(tmp_path / "a", plan)
+    for index in (5, 8, len(trials) - 1):
+        file = tmp_path / "a" / "trials.jsonl"
+        lines = file.read_text().splitlines(keepends=True)
+        file.write_text("".join(line for line in lines if f'"index": {index},' not in line))
+        assert len(read_trials(open_run(tmp_path / "a")[0])[0]) == len(trials) - 1
+        assert run_search(tmp_path / "a", plan) == trials
+
+
+def test_a_failure_is_a_trial_with_its_traceback(tmp_path: Path) -> None:
+    def evaluate(arch: Arch, rung: int, tick: Tick) -> Score:
+        if cost(arch).macs % 5 == 0:
+            raise RuntimeError("out of memory")
+        return fake_evaluate(arch, rung, tick)
+
+    trials = run_search(tmp_path / "a", plan_for(BUDGET, LIGHTWEIGHT, 24), LIGHTWEIGHT, evaluate)
+    failed = [trial for trial in trials if trial.state == "failed"]
+    assert failed and len(trials) == 26
+    assert all("RuntimeError: out of memory" in (trial.error or "") for trial in failed)
+    assert read_trials(open_run(tmp_path / "a")[0])[0] == trials
+
+
+def test_three_failures_in_a_row_end_the_search(tmp_path: Path) -> None:
+    calls = []
+
+    def evaluate(arch: Arch, rung: int, tick: Tick) -> Score:
+        calls.append(arch)
+        if len(calls) > 2:
+            raise RuntimeError("no such block")
+        return fake_evaluate(arch, rung, tick)
+
+    with pytest.raises(SearchFailed, match=r"(?s)3 candidates in a row failed.*no such block.*--resume"):
+        run_search(tmp_path / "a", plan_for(BUDGET, wave=8), evaluate=evaluate)
+    assert len(calls) == 5
+    kept = read_trials(open_run(tmp_path / "a")[0])[0]
+    assert [trial.state for trial in kept].count("failed") == 3
+    trials = run_search(tmp_path / "a", plan_for(BUDGET, wave=8))
+    assert len([trial for trial in trials if trial.state != "refused"]) == 20
+    assert [trial for trial in trials if trial.state == "failed"] == [t for t in kept if t.state == "failed"]
+
+
+def test_a_full_disk_ends_the_search_and_keeps_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, written = plan_for(BUDGET), []
+
+    def full(run: object, trial: Trial) -> None:
+        if len(written) == 9:
+            raise OSError(28, "No space left on device")
+        written.append(trial)
+        append_trial(run, trial)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.search.append_trial", full)
+        with pytest.raises(OSError, match="No space left"):
+            run_search(tmp_path / "a", plan)
+    assert sorted(t.index for t in written) == [t.index for t in read_trials(open_run(tmp_path / "a")[0])[0]]
+    assert run_search(tmp_path / "a", plan) == run_search(tmp_path / "b", plan)
+
+
+def test_an_impossible_budget_names_the_smallest_cost() -> None:
+    plan = plan_for(Budget(macs=1_000_000))
+    with pytest.raises(ValueError, match=r"no network of space lowres keeps the budget 1MFLOPs: the smallest has 2,0"):
+        cheapest(LOWRES, plan, random.Random(0))
+
+
+def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
+    base = ANCHORS["lowres-mobilenet"].arch
+    head = of(Head, width=one_of(8, 16, 24), norm=False)
+    space = Space("few", of(Arch, stem=base.stem, stages=base.stages, head=head))
+    trials = run_search(tmp_path / "a", plan_for(BUDGET, space, trials=50), space)
+    found = [trial for trial in trials if trial.anchor is None]
+    assert {trial.arch.head.width for trial in found} == {8, 16, 24}
+    assert len(found) == 3
+
+
+def test_an_anchor_outside_the_space_is_a_row_but_no_seed(tmp_path: Path) -> None:
+    outside = sample(LIGHTWEIGHT, random.Random(1))
+    run = create(tmp_path / "a", plan := plan_for(Budget(macs=10**10), trials=5))
+    trials = search(plan, LOWRES, [Anchor("foreign", outside, "made up")], run, fake_evaluate)
+    assert trials[0].anchor == "foreign" and trials[0].state == "complete" and trials[0].choices == {}
+    assert len(trials) == 5
+
+
+def test_the_journal_opens_in_optuna_with_all_trials(tmp_path: Path) -> None:
+    trials = run_search(tmp_path / "a", plan_for(BUDGET))
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "a" / "study.log"))
+    )
+    study = optuna.load_study(study_name="a", storage=storage)
+    assert sorted(t.user_attrs["index"] for t in study.trials) == list(range(len(trials)))
+    assert study.best_value == max(t.top1 or 0 for t in trials if t.state == "complete")
+    run_search(tmp_path / "a", plan_for(BUDGET))
+    assert len(study.get_trials()) == len(trials)
+
+
+def test_progress_goes_from_nothing_to_all(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    plan = plan_for(BUDGET)
+    search(plan, LOWRES, SEEDS, create(tmp_path / "a", plan), fake_evaluate, seen.append)
+    work = [progress.work for progress in seen]
+    assert work == sorted(work) and work[0] == 0
+    assert {progress.planned for progress in seen} == {work[-1]}
+    assert seen[-1].best is not None
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    run = create(tmp_path / "a", plan_for(BUDGET))
+    with locked(run), pytest.raises(ValueError, match="in use by another nas process"):
+        run_search(tmp_path / "a", plan_for(BUDGET))
+
+
+def test_a_run_changed_by_hand_is_not_gone_on_with(tmp_path: Path) -> None:
+    plan = plan_for(BUDGET)
+    run_search(tmp_path / "a", plan)
+    file = tmp_path / "a" / "trials.jsonl"
+    lines = [line for line in file.read_text().splitlines(keepends=True) if '"wave": 2' not in line]
+    other = [line for line in file.read_text().splitlines(keepends=True) if '"wave": 2' in line]
+    file.write_text("".join(lines) + other[0].replace('"arch_id": "', '"arch_id": "0'))
+    with pytest.raises(SearchFailed, match="changed by hand"):
+        run_search(tmp_path / "a", plan)

@@ -1,0 +1,112 @@
+"""Training on tensors: what is drawn, what is learnt, what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.arch import Arch, Head, Stage, Stem, arch_id
+from nas.blocks import Bottleneck
+from nas.data import Data, Images, load
+from nas.evaluate import Proxy
+from nas.model import build
+from nas.plan import Budget
+from nas.runs import create, work_file
+from nas.train import Diverged, augmented, normalised, sgd, top1, train
+from tests.conftest import RECIPE, plan_for
+
+ARCH = Arch(Stem(8), (Stage(Bottleneck(2.0), 8, 1), Stage(Bottleneck(2.0), 16, 1, 2)), Head(32))
+
+
+def bright_or_dark(n: int) -> Data:
+    """Images whose class is their brightness: learnt in a few steps."""
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % 2
+    pixels = (torch.rand(n, 32, 32, 3, generator=rng) * 100 + 120 * labels[:, None, None, None]).to(torch.uint8)
+    images = Images(pixels, labels)
+    return Data("made", images, images, ("dark", "bright"), (0.5,) * 3, (0.25,) * 3, flip=True)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_augmented_images_are_windows_of_the_padded_ones(flip: bool) -> None:
+    rng = torch.Generator().manual_seed(0)
+    padded = torch.arange(6 * 12 * 12 * 3).reshape(6, 12, 12, 3)
+    index = torch.tensor([5, 0, 3, 3])
+    batch = augmented(padded, index, 8, flip, rng)
+    assert batch.shape == (4, 8, 8, 3)
+    seen = set()
+    for image, source in zip(batch, padded[index], strict=True):
+        windows = {}
+        for row in range(5):
+            for column in range(5):
+                window = source[row : row + 8, column : column + 8]
+                windows[window.numpy().tobytes()] = "as it is"
+                windows[window.flip(1).contiguous().numpy().tobytes()] = "mirrored"
+        seen.add(windows[image.contiguous().numpy().tobytes()])
+    assert seen == ({"as it is", "mirrored"} if flip else {"as it is"})
+
+
+def test_normalised_is_channels_last_with_zero_mean() -> None:
+    data = load("digits")
+    x = normalised(data.train.pixels, data)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert abs(float(x.mean())) < 1e-3 and abs(float(x.std()) - 1) < 1e-2
+
+
+def test_it_learns_and_a_seed_decides() -> None:
+    data = bright_or_dark(256)
+    outcomes = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(0)
+        model = build(replace(ARCH, classes=2))
+        before = top1(model, data, data.val)
+        epochs = train(model, sgd(model, RECIPE), data, data.train, 2, RECIPE, seed)
+        outcomes.append((epochs.loss, before, top1(model, data, data.val)))
+        assert epochs.images == 512
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0] != outcomes[2][0]
+    assert outcomes[0][2] > 90
+
+
+def test_weight_decay_spares_norms_and_biases() -> None:
+    model = build(ARCH)
+    decayed, spared = sgd(model, RECIPE).param_groups
+    assert decayed["weight_decay"] == RECIPE.weight_decay and spared["weight_decay"] == 0
+    assert {p.ndim for p in decayed["params"]} == {2, 4} and {p.ndim for p in spared["params"]} == {1}
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters()))
+
+
+def test_a_loss_that_is_not_finite_ends_the_training() -> None:
+    data = bright_or_dark(64)
+    model = build(replace(ARCH, classes=2))
+    wild = replace(RECIPE, lr=1e30)
+    with pytest.raises(Diverged, match="training loss is"):
+        train(model, sgd(model, wild), data, data.train, 4, wild, 0)
+
+
+def test_top1_counts() -> None:
+    data = bright_or_dark(30)
+
+    class Always(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.scale * torch.tensor([[0.0, 1.0]]).repeat(len(x), 1)
+
+    images = Images(data.val.pixels[:3], torch.tensor([1, 1, 0]))
+    assert top1(Always(), data, images, batch=2) == pytest.approx(200 / 3)
+
+
+def test_a_candidate_goes_on_from_its_own_state(tmp_path: Path) -> None:
+    plan = plan_for(Budget(macs=10**9))
+    straight = Proxy(plan, create(tmp_path / "a", plan))
+    scores = [straight(ARCH, 0), straight(ARCH, 1)]
+    # A new process that is asked for the second rung alone trains both; one that finds the first rung's state goes on.
+    anew = Proxy(plan, create(tmp_path / "b", plan))(ARCH, 1)
+    assert (anew.top1, anew.train_loss) == (scores[1].top1, scores[1].train_loss)
+    assert straight(ARCH, 0) == scores[0]  # from disk
+    assert scores[0].images == 64 and scores[0].val_images == 32
+    assert work_file(straight.run, arch_id(ARCH)).exists()
