@@ -150,6 +150,8 @@ def _begun(
         raise ValueError(f"run {name!r} must be a plain name of letters, digits, '.', '-' and '_'; it lies in {RUNS}/")
     if name is not None and (RUNS / name).exists():
         raise ValueError(f"{RUNS / name} exists already; go on with --resume {RUNS / name}, or take another --run")
+    if dataset.startswith("folder:"):  # resumed from elsewhere, the run still finds it
+        dataset = f"folder:{Path(dataset.removeprefix('folder:')).expanduser().absolute()}"
     plan = Plan(limits, dataset, space, "", trials, seed, PROXY, 32, 10)
 
     from nas.evaluate import loaded
@@ -171,7 +173,7 @@ def _begun(
         classes=len(images.classes),
     )
     cheapest(where, plan, random.Random(seed))  # raises where nothing keeps the budget
-    stem = re.sub(r"[^\w.,+-]+", "-", f"{dataset}-{limits}").strip("-")
+    stem = re.sub(r"[^\w.,+-]+", "-", f"{dataset.split('/')[-1]}-{limits}").strip("-")
     return create(RUNS / name if name else free_name(RUNS, stem), plan), plan, where
 
 

@@ -22,6 +22,7 @@ DATASETS = {
     "folder:PATH": "an image folder with train/CLASS/* and test/CLASS/*, each image resized to 32x32",
 }
 RESOLUTION = 32
+_CIFAR_FOLDER = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,11 @@ def load_test(name: str, folder: str | None = None) -> Images:
 
 
 def _read(name: str, folder: str | None, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    if folder and (name == "digits" or name.startswith("folder:")):
+        raise ValueError(f"dataset {name} takes no --data; leave it out, or give an image folder as folder:PATH")
     if name == "digits":
         return _digits(part)
-    if name in ("cifar10", "cifar100"):
+    if name in _CIFAR_FOLDER:
         return _cifar(name, folder, part)
     if name.startswith("folder:"):
         return _folder(Path(name.removeprefix("folder:")).expanduser(), part)
@@ -135,9 +138,6 @@ def _cifar(name: str, folder: str | None, part: str) -> tuple[Tensor, Tensor, tu
         what = "is missing, truncated or changed (MD5)" if folder else f"cannot be downloaded ({error})"
         raise ValueError(f"dataset {name} {what} in {root}; {ways_out}") from None
     return torch.from_numpy(dataset.data), torch.tensor(dataset.targets), tuple(dataset.classes)
-
-
-_CIFAR_FOLDER = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 
 
 def _folder(root: Path, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:

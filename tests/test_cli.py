@@ -41,6 +41,8 @@ def entries(folder: Path) -> set[str]:
         (("--budget", "25MFLOPs", "--run", "../x"), "run '../x' must be a plain name"),
         (("--budget", "25MFLOPs", "--run", "taken"), "runs/taken exists already"),
         (("--budget", "25MFLOPs", "--dataset", "cifar10", "--data", "."), "--data DIR, the folder that holds"),
+        (("--budget", "25MFLOPs", "--data", "."), "dataset digits takes no --data"),
+        (("--budget", "25MFLOPs", "--dataset", "folder:x"), "/x has no train/; it needs train/CLASS/* and test/CLASS"),
         (("--budget", "0.5MFLOPs"), "no network of space lightweight keeps the budget 500KFLOPs: the smallest has 1,2"),
         (("--budget", "1KParams", "--space", "lowres"), "no network of space lowres keeps the budget 1KParams"),
         (("--resume", "nowhere"), "nowhere is no run"),
