@@ -90,6 +90,7 @@ def search(
             folder, plan, where = _begun(budget or [], dataset, data, space, trials, seed, run)
 
     from nas.evaluate import Proxy
+    from nas.runs import RunInUse
     from nas.search import SearchFailed
     from nas.search import search as run_search
 
@@ -98,9 +99,7 @@ def search(
             found = run_search(plan, where, _anchors(plan), folder, Proxy(plan, folder), watch)
     except KeyboardInterrupt:
         fail(f"interrupted; finished trials are kept: nas search --resume {folder.path}", 130)
-    except ValueError as error:
-        if "in use" not in str(error):
-            raise
+    except RunInUse as error:
         fail(str(error))
     except SearchFailed as error:
         fail(str(error), 1)
@@ -303,7 +302,8 @@ def _print_result(folder: "Run", plan: "Plan", trials: "list[Trial]", json: bool
     console.print(table)
     counts = {state: sum(t.state == state for t in trials) for state in ("complete", "pruned", "failed", "refused")}
     said = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
-    print(f"{len(trials)} trials: {said}. {_conditions(complete, plan)}")
+    print(f"{len(trials)} trials: {said}. {_effort(trials)}")
+    print(_conditions(complete, plan))
     print(FLOPS_ARE)
     print(f"Files: {folder.path}/ (best network: {folder.best_arch if folder.best_arch.exists() else 'none yet'})")
     for trial in [t for t in trials if t.state == "failed"][:3]:
@@ -324,6 +324,15 @@ def _verdict(trial: "Trial", baseline: "Trial | None") -> str:
     if gain == 0:
         return "equal"
     return f"{'beats it' if gain > 0 else 'does not beat it'}, {gain:+.2f}"
+
+
+def _effort(trials: "list[Trial]") -> str:
+    """What the training of `trials` took."""
+    scores = [score for trial in trials for score in trial.scores]
+    images, seconds = sum(s.images for s in scores), sum(s.train_seconds for s in scores)
+    if not images:
+        return "Nothing has been trained yet."
+    return f"Trained on {images:,} images in {seconds / 60:.1f} min, {images / seconds:.0f} images a second."
 
 
 def _conditions(complete: "list[Trial]", plan: "Plan") -> str:

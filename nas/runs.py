@@ -23,6 +23,10 @@ from nas.trial import Trial
 from nas.values import from_json, to_json
 
 
+class RunInUse(ValueError):
+    """Another process is at work in the run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run's folder."""
@@ -79,13 +83,13 @@ def open_run(path: Path) -> tuple[Run, Plan]:
 def locked(run: Run) -> Iterator[None]:
     """Holds the run for this process alone, which may then append to it.
 
-    Raises ValueError where another process is at work in it.
+    Raises RunInUse where another process is at work in it.
     """
     with (run.path / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ValueError(f"{run.path} is in use by another nas process; wait for it or end it") from None
+            raise RunInUse(f"{run.path} is in use by another nas process; wait for it or end it") from None
         for file in (run.path / "trials.jsonl", run.study_log):
             _drop_torn_line(file)
         yield

@@ -57,7 +57,7 @@ def search(
     """All trials of the search that `plan` asks for, in the order asked; those on disk already are not run again.
 
     No network over the budget is built. A candidate that raises is a failed trial, with its traceback. Ends early where
-    no new network keeps the budget. Raises SearchFailed after three failures in a row, ValueError where another process
+    no new network keeps the budget. Raises SearchFailed after three failures in a row, RunInUse where another process
     works in `run`, OSError where the disk refuses a trial.
     """
     with locked(run):

@@ -101,7 +101,8 @@ def train(
 ) -> Epochs:
     """Trains `model` in place for `epochs` passes over `images`, in one learning-rate cycle.
 
-    Order, crops and flips follow from `seed` alone. Raises Diverged as soon as the loss is not finite.
+    Order, crops and flips follow from `seed` alone. Raises Diverged where the loss is not finite: at once on the CPU, at
+    the end on CUDA.
     """
     keep_freed_memory()
     where = next(model.parameters()).device
@@ -124,13 +125,16 @@ def train(
             optimiser.step()
             cycle.step()
             total += loss.detach()
-            if where.type == "cpu" and not loss.isfinite():
-                break
+            if where.type == "cpu":  # on CUDA this would wait for the device in every step
+                _check_finite(total, recipe)
             tick(len(index))
-    mean = float(total) / (epochs * batches)
-    if not total.isfinite():
-        raise Diverged(f"the training loss is {mean} at lr {recipe.lr}: the network cannot be trained this way")
-    return Epochs(mean, epochs * len(images), time.perf_counter() - start)
+    _check_finite(total, recipe)
+    return Epochs(float(total) / (epochs * batches), epochs * len(images), time.perf_counter() - start)
+
+
+def _check_finite(loss: Tensor, recipe: Recipe) -> None:
+    if not loss.isfinite():
+        raise Diverged(f"the training loss is {float(loss)} at lr {recipe.lr}: this network does not train so")
 
 
 @torch.inference_mode()

@@ -151,4 +151,5 @@ def test_the_table_compares_with_the_baseline(here: Path) -> None:
         append_trial(run, replace(one, anchor=name))
     table = nas("show", path).stdout
     assert "beats it, +2.50" in table and "the baseline" in table and "equal" in table
+    assert "Trained on 384 images in 0.1 min, 128 images a second." in table
     assert set(names[::2]) <= set(ANCHORS)
