@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from nas.blocks import Activation, Block, Cost, conv, linear, norm, out_size
+from nas.blocks import Activation, Block, Cost, conv, linear, norm, out_size, total
 from nas.values import to_data
 
 
@@ -122,15 +122,12 @@ def walk(arch: Arch) -> Walk:
 def cost(arch: Arch) -> Cost:
     """MACs and params of `arch` in closed form: arithmetic on the value, nothing is built. See `Cost`."""
     trunk = walk(arch)
-    total = conv(3, arch.stem.width, 3, out_size(arch.resolution, arch.stem.stride))
-    if arch.stem.norm:
-        total += norm(arch.stem.width)
-    for layer in trunk.layers:
-        total += layer.block.cost(layer.cin, layer.cout, layer.stride, layer.size)
-    total += conv(trunk.channels, arch.head.width, 1, trunk.size)
-    if arch.head.norm:
-        total += norm(arch.head.width)
-    return total + linear(arch.head.width, arch.classes)
+    parts = [conv(3, arch.stem.width, 3, out_size(arch.resolution, arch.stem.stride))]
+    parts += [norm(arch.stem.width)] * arch.stem.norm
+    parts += [layer.block.cost(layer.cin, layer.cout, layer.stride, layer.size) for layer in trunk.layers]
+    parts += [conv(trunk.channels, arch.head.width, 1, trunk.size)]
+    parts += [norm(arch.head.width)] * arch.head.norm
+    return total([*parts, linear(arch.head.width, arch.classes)])
 
 
 def arch_id(arch: Arch) -> str:

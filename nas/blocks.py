@@ -4,6 +4,7 @@ A block does not know its place: `layout(cin, cout, stride)` resolves it there, 
 all read that one resolution. To add a kind: a value here, a module in model.py, a row in each table.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -27,14 +28,26 @@ class Cost:
     macs: int
     params: int
 
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.macs + other.macs, self.params + other.params)
+
+def total(parts: Iterable[Cost]) -> Cost:
+    """Sum of the costs of `parts`."""
+    macs = params = 0
+    for part in parts:
+        macs += part.macs
+        params += part.params
+    return Cost(macs, params)
 
 
 def conv(cin: int, cout: int, kernel: int, size: int, bias: bool = False) -> Cost:
     """Cost of a dense `kernel` x `kernel` convolution whose output is `size` x `size`."""
     weights = kernel * kernel * cin * cout
     return Cost(weights * size * size, weights + cout * bias)
+
+
+def depthwise(branch: Branch, channels: int, size: int) -> Cost:
+    """Cost of a depthwise branch over `channels` whose output is `size` x `size`."""
+    weights = TAPS[branch] * channels
+    return Cost(weights * size * size, weights)
 
 
 def norm(channels: int) -> Cost:
@@ -120,14 +133,12 @@ class Bottleneck:
         """Cost on a `size` x `size` input."""
         place, out = self.layout(cin, cout, stride), out_size(size, stride)
         mixed = place.hidden * len(place.branches)
-        total = conv(cin, place.hidden, 1, size) + norm(place.hidden)
-        for branch in place.branches:
-            weights = TAPS[branch] * place.hidden
-            total += Cost(weights * out * out, weights)
-        total += norm(mixed)
+        parts = [conv(cin, place.hidden, 1, size), norm(place.hidden)]
+        parts += [depthwise(branch, place.hidden, out) for branch in place.branches]
+        parts += [norm(mixed)]
         if place.squeeze:
-            total += conv(mixed, place.squeeze, 1, 1, bias=True) + conv(place.squeeze, mixed, 1, 1, bias=True)
-        return total + conv(mixed, cout, 1, out) + norm(cout)
+            parts += [conv(mixed, place.squeeze, 1, 1, bias=True), conv(place.squeeze, mixed, 1, 1, bias=True)]
+        return total([*parts, conv(mixed, cout, 1, out), norm(cout)])
 
 
 Block: TypeAlias = Bottleneck

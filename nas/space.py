@@ -9,7 +9,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from nas.arch import Arch
@@ -25,7 +25,9 @@ class OneOf:
     """An axis: one of `choices`, each a value or an `Of`. With a `name`, one choice fills every such place."""
 
     choices: tuple[Any, ...]
-    name: str = ""
+    name: str
+    labels: tuple[Label, ...] = field(repr=False)
+    """The scalars that stand for the choices in plans, trials and Optuna."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,10 @@ class Of:
 
 def one_of(*choices: Any, name: str = "") -> OneOf:
     """The axis over `choices`. Raises ValueError on fewer than one or on two that read the same."""
-    labels = [_label(choice) for choice in choices]
+    labels = tuple(_label(choice) for choice in choices)
     if not choices or len(set(labels)) < len(labels):
         raise ValueError(f"an axis needs different choices, got {labels}")
-    return OneOf(choices, name)
+    return OneOf(choices, name, labels)
 
 
 def of(cls: type, **fields: Any) -> Of:
@@ -152,27 +154,33 @@ def wander(space: Space, start: Arch, keeps: Callable[[Arch], bool], steps: int,
 
 def _draw(node: Any, path: str, pick: Callable[[str, str, tuple[Label, ...]], Label], named: dict[str, Any]) -> Any:
     """The walk over a space, the only one: `pick` gets an axis' name, the path of its place and its labels."""
-    if isinstance(node, OneOf):
+    kind = type(node)
+    if kind is OneOf:
         name = node.name or path
         if name not in named:
-            labels = tuple(_label(choice) for choice in node.choices)
-            named[name] = node.choices[labels.index(pick(name, path, labels))]
-        return _draw(named[name], path, pick, named)
-    if isinstance(node, Of):
-        fields = {name: _draw(item, f"{path}.{name}" if path else name, pick, named) for name, item in node.fields}
-        return node.cls(**fields)
-    if isinstance(node, tuple):
+            named[name] = node.choices[node.labels.index(pick(name, path, node.labels))]
+        return _draw(named[name], path, pick, named) if type(named[name]) is Of else named[name]
+    if kind is Of:
+        values = {}
+        for name, item in node.fields:
+            inner = f"{path}.{name}" if path else name
+            values[name] = _draw(item, inner, pick, named) if type(item) in _OPEN else item
+        return node.cls(**values)
+    if kind is tuple:
         return tuple(_draw(item, f"{path}.{i}", pick, named) for i, item in enumerate(node))
     return node
+
+
+_OPEN = (OneOf, Of, tuple)  # what may hold axes; all else is drawn already
 
 
 def _count(node: Any) -> Counter[frozenset[str]]:
     """How many ways there are to draw `node`, by the set of named axes they use (each counts once in a space)."""
     if isinstance(node, OneOf):
         ways: Counter[frozenset[str]] = Counter()
-        for choice in node.choices:
+        for choice, label in zip(node.choices, node.labels, strict=True):
             for used, number in _count(choice).items():
-                key = used | {f"{node.name}={_label(choice)}"} if node.name else used
+                key = used | {f"{node.name}={label}"} if node.name else used
                 ways[key] += number
         return ways
     parts = [item for _, item in node.fields] if isinstance(node, Of) else node if isinstance(node, tuple) else ()
@@ -194,7 +202,7 @@ def _agree(one: frozenset[str], other: frozenset[str]) -> bool:
 
 
 def _label(choice: Any) -> Label:
-    """A choice as the scalar that stands for it in plans, trials and Optuna."""
+    """The scalar that stands for `choice`: 3, "filled", "3+5" for (3, 5), "bottleneck" for a Bottleneck."""
     if isinstance(choice, bool | int | float | str | None):
         return choice
     if isinstance(choice, tuple):

@@ -101,8 +101,8 @@ def train(
 ) -> Epochs:
     """Trains `model` in place for `epochs` passes over `images`, in one learning-rate cycle.
 
-    Order, crops and flips follow from `seed` alone. Raises Diverged where the loss is not finite: at once on the CPU, at
-    the end on CUDA.
+    Order, crops and flips follow from `seed` alone. Raises Diverged where the loss is not finite: at once on the CPU,
+    at the end on CUDA.
     """
     keep_freed_memory()
     where = next(model.parameters()).device
@@ -137,7 +137,7 @@ def _check_finite(loss: Tensor, recipe: Recipe) -> None:
         raise Diverged(f"the training loss is {float(loss)} at lr {recipe.lr}: this network does not train so")
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def top1(model: nn.Module, data: Data, images: Images, batch: int = 100) -> float:
     """Share of `images` whose class `model` ranks first, in percent."""
     where = next(model.parameters()).device
