@@ -153,9 +153,12 @@ def _begun(
         dataset = f"folder:{Path(dataset.removeprefix('folder:')).expanduser().absolute()}"
     plan = Plan(limits, dataset, space, "", trials, seed, PROXY, 32, 10)
 
+    from nas.data import CLASSES, RESOLUTION
     from nas.evaluate import loaded
     from nas.propose import cheapest
 
+    if dataset in CLASSES:  # refused, where need be, before a download
+        cheapest(fitted(template, RESOLUTION, CLASSES[dataset]), plan, random.Random(seed))
     folder = str(data.expanduser().absolute()) if data else None
     images = loaded(dataset, folder)
     where = fitted(template, images.resolution, len(images.classes))
@@ -199,7 +202,10 @@ def _resumed(path: Path, data: Path | None) -> "tuple[Run, Plan, Space]":
 
     if data:
         plan = replace(plan, data=str(data.expanduser().absolute()))
-    loaded(plan.dataset, plan.data)
+    images = loaded(plan.dataset, plan.data)
+    now, then = (images.resolution, len(images.classes)), (plan.resolution, plan.classes)
+    if now != then:
+        raise ValueError(f"{path} was begun on (resolution, classes) {then}, dataset {plan.dataset} now has {now}")
     return folder, plan, where
 
 
@@ -285,30 +291,36 @@ def _print_result(folder: "Run", plan: "Plan", trials: "list[Trial]", json: bool
     complete = sorted((t for t in trials if t.state == "complete"), key=lambda t: (-(t.top1 or 0), t.cost.macs))
     found = [t for t in complete if t.anchor is None][:5]
     table = Table(title=f"{plan.dataset}, budget {plan.budget}, space {plan.space}, seed {plan.seed}")
-    table.add_column("network", overflow="fold")
-    for heading in ("FLOPs", "params", "val top-1 %", "against Low-res MobileNet"):
+    table.add_column("network", no_wrap=True)
+    for heading in ("FLOPs", "params", "val top-1", "against Low-res MobileNet"):
         table.add_column(heading, justify="right")
     for trial in [*found, *(t for t in complete if t.anchor)]:
         name = (
             f"[bold]{trial.anchor or trial.arch_id}[/bold]" if trial is complete[0] else trial.anchor or trial.arch_id
         )
-        table.add_row(name, *_cost_cells(trial), f"{trial.top1:.2f}", _verdict(trial, baseline))
+        table.add_row(name, *_cost_cells(trial), f"{trial.top1:.2f} %", _verdict(trial, baseline))
     for trial in trials:
         if trial.state == "refused" and trial.anchor in ANCHORS:
-            table.add_row(trial.anchor, *_cost_cells(trial), "-", "over the budget: not trained")
+            table.add_row(trial.anchor, *_cost_cells(trial), "-", "over the budget")
         elif trial.state == "failed" and trial.anchor:
             table.add_row(trial.anchor, *_cost_cells(trial), "-", "failed")
     console = Console() if sys.stdout.isatty() else Console(width=110)
     console.print(table)
     counts = {state: sum(t.state == state for t in trials) for state in ("complete", "pruned", "failed", "refused")}
     said = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
-    print(f"{len(trials)} trials: {said}. {_effort(trials)}")
-    print(_conditions(complete, plan))
-    print(FLOPS_ARE)
-    print(f"Files: {folder.path}/ (best network: {folder.best_arch if folder.best_arch.exists() else 'none yet'})")
+    lines = [f"{len(trials)} trials: {said}. {_effort(trials)}", _conditions(complete, plan), FLOPS_ARE]
+    trained = len(trials) - counts["refused"]
+    if trained < plan.trials:
+        lines += [
+            f"{trained} of {plan.trials} networks: the search has not ended (go on with --resume {folder.path}), "
+            "or no further network keeps the budget."
+        ]
+    lines += [f"Files: {folder.path}/ (best network: {folder.best_arch if folder.best_arch.exists() else 'none yet'})"]
     for trial in [t for t in trials if t.state == "failed"][:3]:
         reason = (trial.error or "").strip().splitlines()[-1:]
-        print(f"failed: {trial.anchor or trial.arch_id}: {''.join(reason)}")
+        lines += [f"failed: {trial.anchor or trial.arch_id}: {''.join(reason)}"]
+    for line in lines:  # wrapped at words on a terminal, left whole for a file
+        console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
 def _cost_cells(trial: "Trial") -> tuple[str, str]:
@@ -317,13 +329,13 @@ def _cost_cells(trial: "Trial") -> tuple[str, str]:
 
 def _verdict(trial: "Trial", baseline: "Trial | None") -> str:
     if baseline is None or baseline.state != "complete":
-        return "baseline not trained"
+        return "not trained"
     if trial is baseline:
         return "the baseline"
     gain = (trial.top1 or 0) - (baseline.top1 or 0)
     if gain == 0:
         return "equal"
-    return f"{'beats it' if gain > 0 else 'does not beat it'}, {gain:+.2f}"
+    return f"{'beats it' if gain > 0 else 'behind'}, {gain:+.2f}"
 
 
 def _effort(trials: "list[Trial]") -> str:
@@ -355,7 +367,9 @@ def _result_data(folder: "Run", plan: "Plan", trials: "list[Trial]", baseline: "
     from nas.values import to_data
 
     top = best(trials)
-    beats = top.top1 > baseline.top1 if top and top.top1 and baseline and baseline.top1 is not None else None
+    beats = None
+    if top and baseline and baseline.state == "complete":
+        beats = (top.top1 or 0) > (baseline.top1 or 0)
     return {
         "run": str(folder.path),
         "plan": to_data(plan),

@@ -6,6 +6,8 @@ are ordered so that the first n of each part are as balanced over the classes as
 dataset is a prefix of it. Validation is a stratified 20 % of the training images, the same in every run.
 """
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ DATASETS = {
     "folder:PATH": "an image folder with train/CLASS/* and test/CLASS/*, each image resized to 32x32",
 }
 RESOLUTION = 32
+CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
 _CIFAR_FOLDER = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 
 
@@ -80,9 +83,8 @@ def load(name: str, folder: str | None = None) -> Data:
         chosen = torch.from_numpy(index)
         chosen = chosen[_interleaved(labels[chosen])]
         parts.append(Images(pixels[chosen], labels[chosen]))
-    levels = parts[0].pixels.flatten(0, 2).double() / 255
-    mean, std = levels.mean(0).tolist(), levels.std(0).clamp_min(1e-3).tolist()
-    return Data(name, parts[0], parts[1], classes, tuple(mean), tuple(std), flip=name != "digits")
+    mean, std = _mean_and_std(parts[0].pixels)
+    return Data(name, parts[0], parts[1], classes, mean, std, flip=name != "digits")
 
 
 def load_test(name: str, folder: str | None = None) -> Images:
@@ -111,6 +113,17 @@ def _interleaved(labels: Tensor) -> Tensor:
     return torch.argsort(turn * (int(labels.max()) + 1) + labels)
 
 
+def _mean_and_std(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """A channel, of pixels in [0, 1]; exact, from the 256 counts, without a copy of the images as floats."""
+    levels = torch.arange(256).double() / 255
+    means, stds = [], []
+    for channel in range(3):
+        share = torch.bincount(pixels[..., channel].flatten(), minlength=256).double() / pixels[..., channel].numel()
+        means.append(float((share * levels).sum()))
+        stds.append(max(1e-3, float((share * (levels - means[-1]) ** 2).sum().sqrt())))
+    return tuple(means), tuple(stds)
+
+
 def _digits(part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -133,7 +146,9 @@ def _cifar(name: str, folder: str | None, part: str) -> tuple[Tensor, Tensor, tu
     ways_out = f"give --data DIR, the folder that holds {_CIFAR_FOLDER[name]}/, or take --dataset digits"
     try:
         # torchvision checks every file's MD5, and downloads only where that fails.
-        dataset = (CIFAR10 if name == "cifar10" else CIFAR100)(root, train=part == "train", download=folder is None)
+        with redirect_stdout(sys.stderr):  # older versions speak there, which is for results
+            kind = CIFAR10 if name == "cifar10" else CIFAR100
+            dataset = kind(root, train=part == "train", download=folder is None)
     except (RuntimeError, OSError, EOFError) as error:
         what = "is missing, truncated or changed (MD5)" if folder else f"cannot be downloaded ({error})"
         raise ValueError(f"dataset {name} {what} in {root}; {ways_out}") from None
@@ -148,10 +163,12 @@ def _folder(root: Path, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         if not (root / needed).is_dir():
             raise ValueError(f"dataset folder:{root} has no {needed}/; it needs train/CLASS/* and test/CLASS/*")
     resize = v2.Compose([v2.PILToTensor(), v2.Resize((RESOLUTION, RESOLUTION), antialias=True)])
+    images, path = [], str(root / part)
     try:
-        dataset = ImageFolder(str(root / part), transform=resize)
-        images = [(image, label) for image, label in dataset]
-    except (FileNotFoundError, OSError) as error:
-        raise ValueError(f"dataset folder:{root} cannot be read: {error}; remove or mend the file") from None
-    pixels = torch.stack([image for image, _ in images]).permute(0, 2, 3, 1).contiguous()
-    return pixels, torch.tensor([label for _, label in images]), tuple(dataset.classes)
+        dataset = ImageFolder(path)
+        for path, _ in dataset.samples:
+            images.append(resize(dataset.loader(path)))
+    except (OSError, SyntaxError, ValueError) as error:  # what PIL makes of a broken file
+        raise ValueError(f"{path} cannot be read: {error}; mend or remove it, or take --dataset digits") from None
+    pixels = torch.stack(images).permute(0, 2, 3, 1).contiguous()
+    return pixels, torch.tensor(dataset.targets), tuple(dataset.classes)

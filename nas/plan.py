@@ -54,9 +54,9 @@ def parse_budget(texts: Sequence[str]) -> Budget:
     """
     limits: dict[str, int] = {}
     for text in ",".join(texts).split(","):
-        match = re.fullmatch(r"\s*([+-]?[\d_]*\.?\d+)\s*([kmg]?)([a-z]+)\s*", text, re.IGNORECASE)
+        match = re.fullmatch(r"\s*(-?\d+(?:_\d+)*(?:\.\d+)?)\s*([kmg]?)([a-z]+)\s*", text, re.IGNORECASE)
         unit = match and UNITS.get(match[3].lower())
-        if not match or not unit:
+        if not match or not unit or len(match[1]) > 30:
             raise ValueError(f"budget {text!r} is not understood; {BUDGET_HELP}")
         limit = round(float(match[1]) * PREFIXES[match[2].lower()])
         if limit <= 0:

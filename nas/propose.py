@@ -169,10 +169,11 @@ def cheapest(space: Space, plan: Plan, rng: random.Random) -> Arch:
     arch = least(space, lambda a: plan.budget.use(cost(a)), rng)
     smallest = cost(arch)
     if not plan.budget.keeps(smallest):
+        spent = {"macs": f"{smallest.macs:,} FLOPs (multiply-accumulates)", "params": f"{smallest.params:,} params"}
         raise ValueError(
             f"no network of space {space.name} keeps the budget {plan.budget}: the smallest has "
-            f"{smallest.macs:,} FLOPs (multiply-accumulates) and {smallest.params:,} params at "
-            f"{plan.resolution}x{plan.resolution}; raise --budget or take another --space"
+            f"{' and '.join(spent[name] for name in plan.budget.limits())} at {plan.resolution}x{plan.resolution}; "
+            "raise --budget or take another --space"
         )
     return arch
 
@@ -210,5 +211,5 @@ def _journal_study(run: Run) -> optuna.Study:
     # The run's own lock keeps other writers out, so a lock that lies there was left by a killed process.
     backend = JournalFileBackend(file, JournalFileSymlinkLock(file, grace_period=3))
     return optuna.create_study(
-        storage=JournalStorage(backend), study_name=run.path.name, direction="maximize", load_if_exists=True
+        storage=JournalStorage(backend), study_name="nas", direction="maximize", load_if_exists=True
     )

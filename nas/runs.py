@@ -11,6 +11,7 @@ leaves at most one torn last line, which the next reader drops.
 """
 
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -49,8 +50,8 @@ def create(path: Path, plan: Plan) -> Run:
     if path.exists():
         raise ValueError(f"{path} exists already; resume it with --resume {path}, or choose another --run name")
     making = path.with_name(f".{path.name}.{os.getpid()}")
-    making.mkdir(parents=True)
     try:
+        making.mkdir(parents=True)
         _replace(making / "plan.json", (to_json(plan, indent=1) + "\n").encode())
         (making / "trials.jsonl").touch()
         making.rename(path)
@@ -107,10 +108,12 @@ def read_trials(run: Run) -> tuple[list[Trial], list[str]]:
         return [], [f"{file} cannot be read: {error.strerror}"]
     found: dict[int, Trial] = {}
     problems = []
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is empty, or torn
+    for number, line in enumerate(lines, start=1):
         try:
             trial = from_json(Trial, line.decode())
         except ValueError as error:
+            if number == len(lines):  # what follows the last newline is empty, or torn
+                break
             problems.append(f"{file} line {number} is no trial: {error}")
             continue
         if trial.index in found:
@@ -150,11 +153,26 @@ def forget(run: Run, arch_id: str) -> None:
     work_file(run, arch_id).unlink(missing_ok=True)
 
 
+def forget_all(run: Run) -> None:
+    """Removes all that lay between rungs; the search has ended."""
+    shutil.rmtree(run.path / "work", ignore_errors=True)
+
+
 def _drop_torn_line(file: Path) -> None:
-    """Cuts off what follows the last newline: half a record of a process that was killed while writing."""
-    if file.exists():
-        with file.open("rb+") as handle:
-            handle.truncate(handle.read().rfind(b"\n") + 1)
+    """Cuts off a last line that is half a record, left by a process that was killed while writing.
+
+    A whole record that only lacks its newline, as editors leave it, gets one.
+    """
+    if not file.exists():
+        return
+    with file.open("rb+") as handle:
+        content = handle.read()
+        start = content.rfind(b"\n") + 1
+        try:
+            json.loads(content[start:])
+            handle.write(b"\n")
+        except ValueError:
+            handle.truncate(start)
 
 
 def _replace(file: Path, content: bytes | memoryview) -> None:

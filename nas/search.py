@@ -15,7 +15,7 @@ from typing import TypeAlias
 from nas.arch import Anchor, Arch, arch_id, cost
 from nas.plan import Plan
 from nas.propose import Candidate, Journal, Proposals
-from nas.runs import Run, append_trial, forget, locked, read_trials, write_best
+from nas.runs import Run, append_trial, forget, forget_all, locked, read_trials, write_best
 from nas.space import Space
 from nas.trial import Score, State, Trial, best
 
@@ -84,6 +84,7 @@ def search(
             if not done:
                 break
             wave += 1
+        forget_all(run)
         return trials
 
 
@@ -92,6 +93,7 @@ class _Ledger:
 
     def __init__(self, run: Run, journal: Journal, trials: dict[int, Trial]) -> None:
         self.run, self.journal, self.trials = run, journal, trials
+        self.found = frozenset(trials)  # what earlier processes left
         self.best = best(list(trials.values()))
         self.waves: dict[int, list[Trial]] = {}
         for index in sorted(trials):
@@ -121,7 +123,8 @@ class _Ledger:
         if (known.arch_id, known.state) != (trial.arch_id, trial.state):
             raise SearchFailed(
                 f"trial {trial.index} on disk is {known.arch_id} ({known.state}), the plan leads to {trial.arch_id} "
-                f"({trial.state}): {self.run.path} was made by another version of nas or changed by hand; begin anew"
+                f"({trial.state}): {self.run.path} was changed by hand, or begun with another version of nas, "
+                "device or number of threads; go on where it was begun, or begin anew"
             )
         return known
 
@@ -172,17 +175,21 @@ class _Training:
             for index in list(alive):
                 candidate = candidates[index - first]
                 outcome = self._scored(wave, index, candidate, rung)
-                if isinstance(outcome, Score):
-                    scores[index] = (*scores.get(index, ()), outcome)
-                else:
+                if not isinstance(outcome, Score):
                     alive.remove(index)
                     end(index, "failed", outcome)
-                    self._give_up(outcome)
+                    self._give_up(index, outcome)
+                    continue
+                scores[index] = (*scores.get(index, ()), outcome)
+                if rung == last:
+                    end(index, "complete")
+            if rung == last:
+                break
             rivals = [index for index in alive if candidates[index - first].anchor is None]
             rivals.sort(key=lambda i: (-scores[i][-1].top1, cost(candidates[i - first].arch).macs, i))
-            leaving = rivals[math.ceil(len(rivals) * self.plan.recipe.keep) :] if rung < last else alive
+            leaving = rivals[math.ceil(len(rivals) * self.plan.recipe.keep) :]
             for index in sorted(leaving):
-                end(index, "complete" if rung == last else "pruned")
+                end(index, "pruned")
             alive = [index for index in alive if index not in leaving]
         return [ended[index] for index in sorted(ended)]
 
@@ -191,9 +198,10 @@ class _Training:
         begun, images = self.work, _images(self.plan, rung)
         known = self.ledger.trials.get(index)
         if known and len(known.scores) > rung:
-            self.work = begun + images
+            self.work, self.failures = begun + images, 0
             return known.scores[rung]
         if known and known.error is not None:
+            self.failures += 1
             return known.error
         name = candidate.anchor or arch_id(candidate.arch)
 
@@ -215,8 +223,9 @@ class _Training:
         self.failures = 0
         return score
 
-    def _give_up(self, error: str) -> None:
-        if self.failures >= FAILURES:
+    def _give_up(self, index: int, error: str) -> None:
+        """Ends the search after a row of failures; resumed, it goes on after them."""
+        if self.failures >= FAILURES and index not in self.ledger.found:
             folder = self.ledger.run.path
             raise SearchFailed(
                 f"{FAILURES} candidates in a row failed, the last one with\n\n{error}\n"

@@ -34,7 +34,10 @@ class Diverged(RuntimeError):
 
 def device() -> torch.device:
     """The device networks are trained on: CUDA where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.backends.cudnn.deterministic = True  # a rung trained again after a kill has to come out the same
+    return torch.device("cuda")
 
 
 @cache

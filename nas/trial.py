@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from nas.arch import Arch
+from nas.arch import Arch, arch_id, cost
 from nas.blocks import Cost
 
 State: TypeAlias = Literal["complete", "pruned", "failed", "refused"]
@@ -47,6 +47,12 @@ class Trial:
     anchor: str | None = None
     scores: tuple[Score, ...] = ()
     error: str | None = None
+
+    def __post_init__(self) -> None:
+        if (arch_id(self.arch), cost(self.arch)) != (self.arch_id, self.cost):
+            raise ValueError(
+                f"arch is not {self.arch_id} of {self.cost}: it is {arch_id(self.arch)} of {cost(self.arch)}"
+            )
 
     @property
     def top1(self) -> float | None:

@@ -48,6 +48,32 @@ def test_a_torn_last_line_is_dropped_and_written_over(tmp_path: Path) -> None:
     assert read_trials(run) == ([trial(0), trial(1)], [])
 
 
+def test_a_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
+    run = create(tmp_path / "a", PLAN)
+    append_trial(run, trial(0))
+    file = run.path / "trials.jsonl"
+    file.write_bytes(file.read_bytes().rstrip(b"\n"))
+    assert read_trials(run) == ([trial(0)], [])
+    with locked(run):
+        append_trial(run, trial(1))
+    assert read_trials(run) == ([trial(0), trial(1)], [])
+
+
+def test_a_record_that_contradicts_itself_is_no_trial(tmp_path: Path) -> None:
+    run = create(tmp_path / "a", PLAN)
+    append_trial(run, trial(0))
+    file = run.path / "trials.jsonl"
+    file.write_text(file.read_text().replace('"width": 96', '"width": 960'))
+    trials, problems = read_trials(run)
+    assert not trials and "arch is not d4abf87d53 of Cost(macs=24084544" in problems[0]
+
+
+def test_a_folder_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(ValueError, match="cannot be made"):
+        create(tmp_path / "runs" / "a", PLAN)
+
+
 def test_what_is_readable_of_a_corrupted_file_is_kept(tmp_path: Path) -> None:
     run = create(tmp_path / "a", PLAN)
     for index in range(3):

@@ -3,9 +3,12 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nas.arch import Anchor, Arch, Head, arch_id, cost
 from nas.plan import Budget, Plan
@@ -123,6 +126,55 @@ def test_a_line_taken_out_is_trained_again(tmp_path: Path) -> None:
         assert run_search(tmp_path / "a", plan) == trials
 
 
+def test_a_network_trained_to_the_end_is_on_disk_at_once(tmp_path: Path) -> None:
+    last: list[str] = []
+
+    def evaluate(arch: Arch, rung: int, tick: Tick) -> Score:
+        if rung == 1 and len(last) == 2:
+            raise Killed
+        last.extend([arch_id(arch)] * (rung == 1))
+        return fake_evaluate(arch, rung, tick)
+
+    with pytest.raises(Killed):
+        run_search(tmp_path / "a", plan_for(BUDGET), evaluate=evaluate)
+    kept = [trial for trial in read_trials(open_run(tmp_path / "a")[0])[0] if trial.state == "complete"]
+    assert sorted(trial.arch_id for trial in kept) == sorted(last)
+    assert (tmp_path / "a" / "best" / "arch.json").exists()
+
+
+def test_failures_in_a_row_are_counted_across_a_kill(tmp_path: Path) -> None:
+    calls: list[Arch] = []
+
+    def failing(stop: int) -> Callable[[Arch, int, Tick], Score]:
+        def evaluate(arch: Arch, rung: int, tick: Tick) -> Score:
+            calls.append(arch)
+            if len(calls) == stop:
+                raise Killed
+            raise RuntimeError("no such block")
+
+        return evaluate
+
+    with pytest.raises(Killed):
+        run_search(tmp_path / "a", plan_for(BUDGET), evaluate=failing(3))
+    with pytest.raises(SearchFailed):
+        run_search(tmp_path / "a", plan_for(BUDGET), evaluate=failing(0))
+    assert len(calls) == 4  # two failed, one was killed and, tried again, was the third
+
+
+@given(st.integers(0, 10**6), st.integers(3_000_000, 60_000_000), st.integers(30_000, 900_000))
+@settings(max_examples=15, deadline=None)
+def test_whatever_the_budget_nothing_over_it_is_trained(seed: int, macs: int, params: int) -> None:
+    budget, built = Budget(macs, params), []
+
+    def evaluate(arch: Arch, rung: int, tick: Tick) -> Score:
+        built.append(cost(arch))
+        return fake_evaluate(arch, rung, tick)
+
+    with TemporaryDirectory() as folder:
+        run_search(Path(folder) / "a", plan_for(budget, trials=14, seed=seed), LOWRES, evaluate)
+    assert built and all(spent.macs <= macs and spent.params <= params for spent in built)
+
+
 def test_a_failure_is_a_trial_with_its_traceback(tmp_path: Path) -> None:
     def evaluate(arch: Arch, rung: int, tick: Tick) -> Score:
         if cost(arch).macs % 5 == 0:
@@ -201,7 +253,7 @@ def test_the_journal_opens_in_optuna_with_all_trials(tmp_path: Path) -> None:
     storage = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(str(tmp_path / "a" / "study.log"))
     )
-    study = optuna.load_study(study_name="a", storage=storage)
+    study = optuna.load_study(study_name="nas", storage=storage)
     assert sorted(t.user_attrs["index"] for t in study.trials) == list(range(len(trials)))
     assert study.best_value == max(t.top1 or 0 for t in trials if t.state == "complete")
     run_search(tmp_path / "a", plan_for(BUDGET))
@@ -230,6 +282,7 @@ def test_a_run_changed_by_hand_is_not_gone_on_with(tmp_path: Path) -> None:
     file = tmp_path / "a" / "trials.jsonl"
     lines = [line for line in file.read_text().splitlines(keepends=True) if '"wave": 2' not in line]
     other = [line for line in file.read_text().splitlines(keepends=True) if '"wave": 2' in line]
-    file.write_text("".join(lines) + other[0].replace('"arch_id": "', '"arch_id": "0'))
+    states = ("pruned", "complete") if '"state": "pruned"' in other[0] else ("complete", "pruned")
+    file.write_text("".join(lines) + other[0].replace(*states))
     with pytest.raises(SearchFailed, match="changed by hand"):
         run_search(tmp_path / "a", plan)

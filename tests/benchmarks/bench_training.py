@@ -75,8 +75,8 @@ def test_against_the_plain_loop() -> None:
     images, val = data.train.first(IMAGES), data.val.first(2_000)
     rates: dict[str, list[float]] = {"plain": [], "ours": []}
     accuracy: dict[str, list[float]] = {"plain": [], "ours": []}
-    for seed in range(SEEDS):
-        for kind in rates:  # plain first: what ours tells the allocator lasts for the process
+    for kind in rates:  # plain first: what ours tells the allocator lasts for the process
+        for seed in range(SEEDS):
             torch.manual_seed(seed)
             model = build(ANCHORS["lowres-mobilenet"].arch)
             if kind == "plain":
@@ -88,9 +88,9 @@ def test_against_the_plain_loop() -> None:
     for kind in rates:
         print(f"\n{kind}: images a second {[round(r) for r in rates[kind]]}, top-1 {accuracy[kind]}", end="")
     ratios = [ours / plain for ours, plain in zip(rates["ours"], rates["plain"], strict=True)]
-    print(f"\nratio of the first pair {ratios[0]:.2f}, median {statistics.median(ratios):.2f}")
+    print(f"\nratio: median {statistics.median(ratios):.2f}")
     noise = statistics.stdev(accuracy["plain"]) + statistics.stdev(accuracy["ours"])
     difference = statistics.mean(accuracy["ours"]) - statistics.mean(accuracy["plain"])
     print(f"difference of top-1 {difference:+.2f}, noise {noise:.2f}")
-    assert ratios[0] >= 1.5
-    assert difference > -2 * noise
+    assert statistics.median(ratios) >= 1.5
+    assert difference > -noise
