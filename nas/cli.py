@@ -82,7 +82,8 @@ def search(
     """
     with refusing():
         if resume:
-            given = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+            sources = {name: context.get_parameter_source(name) for name in context.params}
+            given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
             if clash := sorted(given - {"resume", "data", "json", "quiet"}):
                 raise ValueError(f"--resume takes its plan from the run; leave out --{clash[0]}")
             folder, plan, where = _resumed(resume, data)
