@@ -1,6 +1,6 @@
 """What became of one candidate: the `Trial` record, one line of a run's trials.jsonl."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from nas.arch import Arch, arch_id, cost
@@ -58,12 +58,6 @@ class Trial:
     def top1(self) -> float | None:
         """Validation top-1 at the last rung reached; None where none was."""
         return self.scores[-1].top1 if self.scores else None
-
-
-def same_outcome(trial: Trial) -> Trial:
-    """`trial` without what a clock or a machine put in: equal for two runs of one plan."""
-    scores = tuple(replace(s, train_seconds=0.0, val_seconds=0.0, device="", threads=0, torch="") for s in trial.scores)
-    return replace(trial, scores=scores)
 
 
 def best(trials: list[Trial]) -> Trial | None:

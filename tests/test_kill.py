@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from nas.runs import open_run, read_trials
-from nas.trial import Trial, same_outcome
+from nas.trial import Trial
+from tests.conftest import same_outcome
 
 SEARCH = ["search", "--budget", "3MFLOPs", "--space", "lowres", "--trials", "18", "--run"]
 

@@ -11,10 +11,10 @@ from nas.arch import Arch, arch_id, cost
 from nas.plan import Budget
 from nas.runs import append_trial, create, free_name, locked, open_run, read_trials, write_best
 from nas.space import encode
-from nas.trial import Trial, best, same_outcome
+from nas.trial import Trial, best
 from nas.values import from_json
 from search_spaces import ANCHORS, LOWRES
-from tests.conftest import plan_for, score
+from tests.conftest import plan_for, same_outcome, score
 
 PLAN = plan_for(Budget(macs=25_000_000))
 ARCH = ANCHORS["lowres-mobilenet"].arch
