@@ -359,7 +359,8 @@ def _conditions(complete: "list[Trial]", plan: "Plan") -> str:
         f"Accuracy: {score.val_images:,} validation images after {images:,} training images (recipe "
         f"{plan.recipe.name}, seed {plan.seed}, one training each; {score.device}, {score.threads} threads, "
         f"torch {score.torch}).\n"
-        f"By the validation sample alone, a difference of two has a standard error of about {error:.1f} points."
+        f"By the validation sample alone, a difference of two has a standard error of about {error:.1f} points; "
+        "the noise of short trainings, often several points, comes on top."
     )
 
 
