@@ -1,21 +1,32 @@
-"""An architecture as a value: resolution, stem, stages, head. One walk over it serves cost, identity and model."""
+"""An architecture as a value: resolution, stem, stages, head. One walk over it serves cost, identity and graph."""
 
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, TypeAlias
 
-from nas.blocks import Activation, Block, Cost, conv, linear, norm, out_size, total
-from nas.values import to_data
+from nas.blocks import Block, Conv
+from nas.graph import Activation, Cost, Graph, Map, Wiring, cost_of, fingerprint, peak
+
+IMAGE = 3  # channels
 
 
 @dataclass(frozen=True, slots=True)
 class Stem:
-    """First layer: a 3x3 convolution on the image, without bias."""
+    """First layer: a convolution on the image."""
 
     width: int
     stride: int = 1
     norm: bool = True
     act: Activation = "relu6"
+    kernel: int = 3
+    bias: bool = False
+    pad: bool = True
+
+    def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
+        """The stem from `x` to `cout` channels."""
+        return g.conv_bn("main", x, cout, self.kernel, stride, 1, self.act, self.bias, self.pad, self.norm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +41,49 @@ class Stage:
     concat: bool = False
     """Inter-layer concat (paper 000): hand on every feature map of this stage's resolution, concatenated:
     the outputs of all its blocks and, where the stage keeps the resolution, its input too."""
+    transition: Literal["none", "block", "stage"] = "none"
+    """A 1x1 convolution with batch norm that mixes the channels: after each block, or after the last (paper 001)."""
+    transition_act: Activation = "linear"
+    transition_bias: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Last layers: a 1x1 convolution to `width` channels, global average pool, linear classifier."""
+    """Last layers: a 1x1 convolution to `width` channels, global average pool, classifier."""
 
-    width: int
+    width: int = 0
+    """0: no such convolution."""
     norm: bool = True
     act: Activation = "relu6"
+    bias: bool = False
+    hidden: int = 0
+    """Width of a further layer between pool and classifier, with bias and activation (MobileNetV3); 0: none."""
+    hidden_layer: Literal["linear", "conv"] = "linear"
+    dropout: float = 0.0
+    """Before the classifier."""
+    classifier: Literal["linear", "conv", "map"] = "linear"
+    """"conv": a 1x1 convolution; "map": one before the pool, followed by the activation (SqueezeNet)."""
+    pool: Literal["adaptive", "window"] = "adaptive"
+    """"window": an average pool as large as the map; the same numbers, but torchstat counts it."""
+
+    def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
+        """The head from `x` to `cout` classes."""
+        if self.width:
+            x = g.conv_bn("main", x, self.width, act=self.act, bias=self.bias, norm=self.norm)
+        if self.classifier == "map":
+            x = g.conv("classifier", g.dropout("dropout", x, self.dropout), cout, bias=True)
+            return g.mean("pool", g.act("act", x, self.act))
+        x = g.mean("pool", x) if self.pool == "adaptive" else g.pool("pool", x, "avg", x.size, x.size)
+        if self.hidden:
+            if self.hidden_layer == "conv":
+                x = g.conv("hidden", x, self.hidden, bias=True)
+            else:
+                x = g.linear("hidden", x, self.hidden)
+            x = g.act("hidden_act", x, self.act)
+        x = g.dropout("dropout", x, self.dropout)
+        return (
+            g.conv("classifier", x, cout, bias=True) if self.classifier == "conv" else g.linear("classifier", x, cout)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +97,7 @@ class Arch:
     classes: int = 10
 
     def __post_init__(self) -> None:
-        at_least_one = [("resolution", self.resolution), ("classes", self.classes)]
-        at_least_one += [("stem.width", self.stem.width), ("head.width", self.head.width)]
+        at_least_one = [("resolution", self.resolution), ("classes", self.classes), ("stem.width", self.stem.width)]
         strides = [("stem.stride", self.stem.stride)]
         for i, stage in enumerate(self.stages):
             at_least_one += [(f"stages.{i}.width", stage.width), (f"stages.{i}.depth", stage.depth)]
@@ -68,6 +112,146 @@ class Arch:
             raise ValueError("stages must hold at least one stage, got none")
 
 
+Part: TypeAlias = Stem | Block | Head
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a part of a network comes to in its place."""
+
+    macs: int
+    params: int
+    peak: int
+    peak_input_stays: int
+    out: Map
+    fingerprint: str
+
+
+@lru_cache(maxsize=1 << 16)
+def drawn(part: Part, cin: int, cout: int, stride: int, size: int) -> Drawn:
+    """`part` drawn from a map of `cin` channels and side `size`. Raises ValueError where it cannot be."""
+    g = Wiring(cin, size)
+    out = part.wire(g, g.input, cout, stride)
+    graph, spent = g.graph, cost_of(g.graph)
+    return Drawn(spent.macs, spent.params, spent.peak, peak(graph, input_stays=True), out, fingerprint(graph))
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A part in its place. It reads the outputs of the layers `reads`, concatenated; the stem, layer 0, the image."""
+
+    name: str
+    part: Part
+    reads: tuple[int, ...]
+    cin: int
+    cout: int
+    stride: int
+    size: int
+    drawn: Drawn
+
+
+def walk(arch: Arch) -> tuple[Layer, ...]:
+    """The parts of `arch` in the order of the forward pass.
+
+    Raises ValueError, with its path, where one does not fit.
+    """
+    layers: list[Layer] = []
+
+    def add(name: str, path: str, part: Part, reads: tuple[int, ...], cout: int, stride: int) -> int:
+        sources = [layers[i].drawn.out for i in reads]
+        cin = sum(source.channels for source in sources) if reads else IMAGE
+        size = sources[0].size if reads else arch.resolution
+        try:
+            here = drawn(part, cin, cout, stride, size)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        layers.append(Layer(name, part, reads, cin, cout, stride, size, here))
+        return len(layers) - 1
+
+    reads: tuple[int, ...] = (add("stem", "stem", arch.stem, (), arch.stem.width, arch.stem.stride),)
+    for i, stage in enumerate(arch.stages):
+        mix = Conv(1, stage.transition_act, stage.transition_bias)
+        maps = reads if stage.stride == 1 else ()  # what may be concatenated: all of one resolution
+        for j in range(stage.depth):
+            last = j == stage.depth - 1
+            stride = stage.stride if j == 0 else 1
+            at = add(f"stage{i}.block{j}", f"stages.{i}", stage.block, reads, stage.width, stride)
+            if stage.transition == "block" or (stage.transition == "stage" and last):
+                at = add(f"stage{i}.transition{j}", f"stages.{i}", mix, (at,), stage.width, 1)
+            maps, reads = (*maps, at), (at,)
+        if stage.concat:
+            reads = maps
+    add("head", "head", arch.head, reads, arch.classes, 1)
+    return tuple(layers)
+
+
+def cost(arch: Arch) -> Cost:
+    """MACs, params and peak of `arch` in closed form: arithmetic on the value, nothing is built. See `Cost`.
+
+    Raises ValueError, with its path, where a part does not fit.
+    """
+    layers = walk(arch)
+    last = {source: i for i, layer in enumerate(layers) for source in layer.reads}
+    macs = params = most = 0
+    waiting: dict[int, int] = {}  # outputs that a later layer reads
+    for i, layer in enumerate(layers):
+        here = layer.drawn
+        macs += here.macs
+        params += here.params
+        beside = sum(numel for source, numel in waiting.items() if source not in layer.reads or len(layer.reads) > 1)
+        if len(layer.reads) > 1:  # the concatenation holds its inputs and its output
+            joined = layer.cin * layer.size * layer.size
+            most = max(most, beside + joined)
+            beside = sum(numel for source, numel in waiting.items() if last[source] > i)
+        stays = len(layer.reads) == 1 and last[layer.reads[0]] > i
+        most = max(most, beside + (here.peak_input_stays if stays else here.peak))
+        waiting = {source: numel for source, numel in waiting.items() if last[source] > i}
+        if i in last:
+            waiting[i] = here.out.numel
+    return Cost(macs, params, most)
+
+
+def graph(arch: Arch) -> Graph:
+    """The whole network as one graph, from the image to the logits; names begin with the layers'."""
+    g = Wiring(IMAGE, arch.resolution)
+    outs: list[Map] = []
+    for layer in walk(arch):
+        with g.within(layer.name):
+            x = g.cat("concat", [outs[i] for i in layer.reads]) if layer.reads else g.input
+            outs.append(layer.part.wire(g, x, layer.cout, layer.stride))
+    return g.graph
+
+
+def arch_id(arch: Arch) -> str:
+    """Ten hex digits naming the network that `arch` builds: two spellings of one network have one id.
+
+    (A filled kernel in a stage where no block keeps its shape, say, is a plain 3x3 and has its id.)
+    """
+    said = [[layer.drawn.fingerprint, layer.reads] for layer in walk(arch)]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:10]
+
+
+# ---- published networks --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a paper prints of a network, as it prints it; nothing in here is ours."""
+
+    params: str = ""
+    """As in "0.36M"."""
+    flops: str = ""
+    """As in "25.46M", under `convention`."""
+    memory: str = ""
+    """torchstat's memory read + write, as in "12.46MB"."""
+    convention: Literal["macs", "torchstat"] = "macs"
+    modules: tuple[str, ...] = ()
+    """The layers besides convolutions, linear layers and batch norms that were modules in the code measured, by their
+    names in torch: torchstat sees no others."""
+    top1: str = ""
+    """Accuracy with its dataset and recipe, as in "89.38 % CIFAR-10 (SGD, cosine, 200 epochs)"."""
+
+
 @dataclass(frozen=True, slots=True)
 class Anchor:
     """A published network: a row to beat, and a seed of the search."""
@@ -76,70 +260,8 @@ class Anchor:
     arch: Arch
     source: str
     """Paper and table."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A block in its place."""
-
-    path: str
-    block: Block
-    cin: int
-    cout: int
-    stride: int
-    size: int
-    """Side of the input."""
-    joined: int
-    """How many feature maps are concatenated to make the input; 1: the previous output alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """An architecture unrolled: every block in its place, and the feature map that reaches the head."""
-
-    layers: tuple[Layer, ...]
-    channels: int
-    size: int
-    joined: int
-
-
-def walk(arch: Arch) -> Walk:
-    """The blocks of `arch` in the order of the forward pass."""
-    layers = []
-    channels, size, joined = arch.stem.width, out_size(arch.resolution, arch.stem.stride), 1
-    for i, stage in enumerate(arch.stages):
-        kept = stage.stride == 1  # then the stage's input may be concatenated with its outputs
-        handed_on = channels * kept + stage.width * stage.depth
-        for j in range(stage.depth):
-            stride = stage.stride if j == 0 else 1
-            layers.append(Layer(f"stages.{i}.{j}", stage.block, channels, stage.width, stride, size, joined))
-            channels, size, joined = stage.width, out_size(size, stride), 1
-        if stage.concat:
-            channels, joined = handed_on, stage.depth + kept
-    return Walk(tuple(layers), channels, size, joined)
-
-
-def cost(arch: Arch) -> Cost:
-    """MACs and params of `arch` in closed form: arithmetic on the value, nothing is built. See `Cost`."""
-    trunk = walk(arch)
-    parts = [conv(3, arch.stem.width, 3, out_size(arch.resolution, arch.stem.stride))]
-    parts += [norm(arch.stem.width)] * arch.stem.norm
-    parts += [layer.block.cost(layer.cin, layer.cout, layer.stride, layer.size) for layer in trunk.layers]
-    parts += [conv(trunk.channels, arch.head.width, 1, trunk.size)]
-    parts += [norm(arch.head.width)] * arch.head.norm
-    return total([*parts, linear(arch.head.width, arch.classes)])
-
-
-def arch_id(arch: Arch) -> str:
-    """Ten hex digits naming the network that `arch` builds: two spellings of one network have one id.
-
-    (A filled kernel in a stage where no block keeps its shape, say, is a plain 3x3 and has its id.)
-    """
-    trunk = walk(arch)
-    blocks = []
-    for layer in trunk.layers:
-        block = layer.block
-        place = to_data(block.layout(layer.cin, layer.cout, layer.stride))
-        blocks.append([block.kind, place, block.expand_act, block.act, layer.cout, layer.stride, layer.joined])
-    ends = [to_data(arch.stem), to_data(arch.head), trunk.joined, arch.resolution, arch.classes]
-    return hashlib.sha256(json.dumps([ends, blocks]).encode()).hexdigest()[:10]
+    published: Published = Published()
+    note: str = ""
+    """What is our reading, or where a printed figure is missed and why."""
+    reading: bool = False
+    """The paper prints no architecture: this is an interpretation of it."""

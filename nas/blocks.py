@@ -1,88 +1,56 @@
-"""Block kinds as frozen values, each with its closed-form cost. `BLOCKS` is the table of all of them.
+"""Block kinds as frozen values. `BLOCKS` is the table of all of them.
 
-A block does not know its place: `layout(cin, cout, stride)` resolves it there, and cost, module and arch_id
-all read that one resolution. To add a kind: a value here, a module in model.py, a row in each table.
+A block does not know its place: `wire(g, x, cout, stride)` draws it there, from map `x` to `cout` channels, and cost,
+identity and torch module follow from the drawing. To add a kind: a value with its `wire` here, a row in the table.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, get_args
 
-Activation: TypeAlias = Literal["linear", "relu", "relu6", "hswish"]
-Branch: TypeAlias = Literal["3x3", "5x5", "7x7", "1x3-3x1", "2x2", "maxpool"]
-
-# Weights a channel of each depthwise branch, which is also its multiply-accumulates a channel and output pixel.
-TAPS: dict[Branch, int] = {"3x3": 9, "5x5": 25, "7x7": 49, "1x3-3x1": 6, "2x2": 4, "maxpool": 0}
-KERNELS: dict[int, Branch] = {3: "3x3", 5: "5x5", 7: "7x7"}
+from nas.classics import Basic, Fire, Mixed, Pool, PortedV3, ShuffleV1, Xception
+from nas.graph import Activation, Map, Wiring
+from nas.sizes import KERNELS, above, kernel_size, rounded, share
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What a network costs, for one image.
+class Conv:
+    """Dense convolution, batch norm, activation (VGG; the transition layers of paper 001)."""
 
-    `macs`: multiply-accumulates of convolutions and linear layers at the given resolution; this is what nas,
-    like the papers, calls FLOPs. Batch norm (folded when deployed), bias, pooling, activations and additions
-    are not counted. `params`: all learnable numbers, batch norm's weight and bias among them.
-    """
+    kind: ClassVar[str] = "conv"
 
-    macs: int
-    params: int
+    kernel: int = 3
+    act: Activation = "relu"
+    bias: bool = False
 
+    def __post_init__(self) -> None:
+        kernel_size(self.kernel)
 
-def total(parts: Iterable[Cost]) -> Cost:
-    """Sum of the costs of `parts`."""
-    macs = params = 0
-    for part in parts:
-        macs += part.macs
-        params += part.params
-    return Cost(macs, params)
-
-
-def conv(cin: int, cout: int, kernel: int, size: int, bias: bool = False) -> Cost:
-    """Cost of a dense `kernel` x `kernel` convolution whose output is `size` x `size`."""
-    weights = kernel * kernel * cin * cout
-    return Cost(weights * size * size, weights + cout * bias)
-
-
-def depthwise(branch: Branch, channels: int, size: int) -> Cost:
-    """Cost of a depthwise branch over `channels` whose output is `size` x `size`."""
-    weights = TAPS[branch] * channels
-    return Cost(weights * size * size, weights)
-
-
-def norm(channels: int) -> Cost:
-    """Cost of a batch norm: no MACs, a weight and a bias a channel."""
-    return Cost(0, 2 * channels)
-
-
-def linear(cin: int, cout: int) -> Cost:
-    """Cost of a linear layer with bias."""
-    return Cost(cin * cout, cin * cout + cout)
-
-
-def round8(channels: float) -> int:
-    """`channels` rounded to the nearest multiple of 8, at least 8."""
-    return max(8, int(channels / 8 + 0.5) * 8)
-
-
-def out_size(size: int, stride: int) -> int:
-    """Side of the output of a padded layer: size / stride, rounded up."""
-    return -(-size // stride)
+    def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
+        """This block from `x` to `cout` channels."""
+        return g.conv_bn("main", x, cout, self.kernel, stride, act=self.act, bias=self.bias)
 
 
 @dataclass(frozen=True, slots=True)
-class BottleneckLayout:
-    """A `Bottleneck` in its place: what is really built."""
+class Separable:
+    """Depthwise-separable convolution: depthwise, 1x1, each with batch norm and activation (MobileNetV1)."""
 
-    hidden: int  # channels after the expansion
-    branches: tuple[Branch, ...]  # depthwise branches; each reads all hidden channels, outputs are concatenated
-    squeeze: int  # channels inside the SE gate; 0 without one
-    residual: bool
+    kind: ClassVar[str] = "separable"
+
+    kernel: int = 3
+    act: Activation = "relu"
+
+    def __post_init__(self) -> None:
+        kernel_size(self.kernel)
+
+    def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
+        """This block from `x` to `cout` channels."""
+        y = g.depthwise_bn("depthwise", x, self.kernel, stride, self.act)
+        return g.conv_bn("pointwise", y, cout, act=self.act)
 
 
 @dataclass(frozen=True, slots=True)
 class Bottleneck:
-    """Inverted bottleneck: 1x1 expand, depthwise layer, SE, linear 1x1 project (MobileNetV2; paper 000).
+    """Inverted bottleneck: 1x1 expand, depthwise layer, SE, linear 1x1 project (MobileNetV2, V3; paper 000).
 
     The depthwise layer may hold several kernels side by side, `kernel=(3, 5)`: each reads every hidden channel
     and the outputs are concatenated. `kernel="filled"` is paper 000's Inception-filled layer: where the block
@@ -101,45 +69,222 @@ class Bottleneck:
     """Activation after the depthwise layer."""
     expand_from: Literal["output", "input"] = "output"
     """The reference width of `expand`: the block's output (paper 000) or its input (MobileNetV2)."""
-    residual: bool = True
-    """Identity shortcut wherever the block keeps its shape."""
+    shortcut: Literal["identity", "project", "none"] = "identity"
+    """Added wherever the block keeps its shape; "project": wherever the stride is 1, by a 1x1 conv if need be."""
+    expand_always: bool = True
+    """Expand even where the hidden width is the input's (paper 000); MobileNetV2 and V3 leave the layer out there."""
 
     def __post_init__(self) -> None:
-        if not self.expand > 0:
-            raise ValueError(f"expand must be above 0, got {self.expand}")
+        above("expand", self.expand)
+        share("se", self.se)
         if self.kernel != "filled":
             if not isinstance(self.kernel, tuple) or not self.kernel:
                 raise ValueError(f"kernel must be a tuple of kernel sizes or 'filled', got {self.kernel!r}")
             if any(k not in KERNELS for k in self.kernel) or len(set(self.kernel)) < len(self.kernel):
-                raise ValueError(f"kernel must hold different sizes of {tuple(KERNELS)}, got {self.kernel}")
-        if not 0 <= self.se <= 1:
-            raise ValueError(f"se must be between 0 (no gate) and 1, got {self.se}")
+                raise ValueError(f"kernel must hold different sizes of {KERNELS}, got {self.kernel}")
 
-    def layout(self, cin: int, cout: int, stride: int) -> BottleneckLayout:
-        """What this block is between `cin` and `cout` channels at `stride`."""
-        keeps_shape = stride == 1 and cin == cout
-        hidden = round8(self.expand * (cout if self.expand_from == "output" else cin))
-        branches: tuple[Branch, ...]
+    def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
+        """This block from `x` to `cout` channels."""
+        keeps_shape = stride == 1 and x.channels == cout
+        hidden = rounded(self.expand * (cout if self.expand_from == "output" else x.channels))
+        y = x
+        if self.expand_always or hidden != x.channels:
+            y = g.conv_bn("expand", x, hidden, act=self.expand_act)
+        with g.within("depthwise"):
+            y = g.act("act", g.norm("norm", self._depthwise(g, y, stride, keeps_shape)), self.act)
+        if self.se:
+            y = g.gate("se", y, rounded(self.se * y.channels))
+        y = g.conv_bn("project", y, cout)
+        if keeps_shape and self.shortcut != "none":
+            y = g.add("add", x, y)
+        elif stride == 1 and self.shortcut == "project":
+            y = g.add("add", g.conv_bn("shortcut", x, cout), y)
+        return y
+
+    def _depthwise(self, g: Wiring, y: Map, stride: int, keeps_shape: bool) -> Map:
+        def part(name: str, x: Map, kernel: int | tuple[int, int], stride: int = 1, pad: bool = True) -> Map:
+            return g.conv(name, x, y.channels, kernel, stride, groups=y.channels, pad=pad)
+
         if self.kernel != "filled":
-            branches = tuple(KERNELS[k] for k in self.kernel)
-        elif keeps_shape:
-            branches = ("1x3-3x1", "2x2")
+            return g.cat("cat", [part(f"k{kernel}", y, kernel, stride) for kernel in self.kernel])
+        if keeps_shape:
+            series = part("k31", part("k13", y, (1, 3)), (3, 1))
+            return g.cat("cat", [series, part("k22", g.pad("pad", y), 2, pad=False)])
+        if stride == 2:
+            return g.cat("cat", [part("k3", y, 3, 2), g.pool("pool", y, "max", 2, 2, ceil=True)])
+        return part("k3", y, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Ghost:
+    """Ghost bottleneck: half of each 1x1 layer's channels come from a depthwise 3x3 over the other half (GhostNet)."""
+
+    kind: ClassVar[str] = "ghost"
+
+    expand: float
+    """Hidden width as a multiple of the input's, rounded to 4."""
+    kernel: int = 3
+    """Of the depthwise layers that halve the resolution or change the shortcut's shape."""
+    se: float = 0.0
+
+    def __post_init__(self) -> None:
+        above("expand", self.expand)
+        kernel_size(self.kernel)
+        share("se", self.se)
+
+    def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
+        """This block from `x` to `cout` channels."""
+        y = self._ghost(g, "expand", x, rounded(self.expand * x.channels, 4), "relu")
+        if stride == 2:
+            y = g.depthwise_bn("depthwise", y, self.kernel, 2)
+        if self.se:
+            y = g.gate("se", y, rounded(self.se * y.channels, 4))
+        y = self._ghost(g, "project", y, cout, "linear")
+        if stride == 2 or x.channels != cout:
+            with g.within("shortcut"):
+                x = g.conv_bn("pointwise", g.depthwise_bn("depthwise", x, self.kernel, stride), cout)
+        return g.add("add", y, x)
+
+    @staticmethod
+    def _ghost(g: Wiring, name: str, x: Map, cout: int, act: Activation) -> Map:
+        with g.within(name):
+            primary = g.conv_bn("primary", x, -(-cout // 2), act=act)
+            cheap = g.depthwise_bn("cheap", primary, 3, act=act)
+            return g.slice("cut", g.cat("cat", [primary, cheap]), 0, cout)
+
+
+@dataclass(frozen=True, slots=True)
+class ShuffleV2:
+    """ShuffleNetV2 unit: half the channels pass, half are transformed, then a shuffle; two branches on a new shape."""
+
+    kind: ClassVar[str] = "shuffle-v2"
+
+    kernel: int = 3
+
+    def __post_init__(self) -> None:
+        kernel_size(self.kernel)
+
+    def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
+        """This block from `x` to `cout` channels."""
+        if cout % 2:
+            raise ValueError(f"width must be even for a shuffle block, got {cout}")
+        half = cout // 2
+        if stride == 2 or x.channels != cout:
+            with g.within("left"):
+                left = g.conv_bn("pointwise", g.depthwise_bn("depthwise", x, self.kernel, stride), half, act="relu")
+            right = x
         else:
-            branches = ("3x3", "maxpool") if stride == 2 else ("3x3",)
-        squeeze = round8(self.se * hidden * len(branches)) if self.se else 0
-        return BottleneckLayout(hidden, branches, squeeze, self.residual and keeps_shape)
-
-    def cost(self, cin: int, cout: int, stride: int, size: int) -> Cost:
-        """Cost on a `size` x `size` input."""
-        place, out = self.layout(cin, cout, stride), out_size(size, stride)
-        mixed = place.hidden * len(place.branches)
-        parts = [conv(cin, place.hidden, 1, size), norm(place.hidden)]
-        parts += [depthwise(branch, place.hidden, out) for branch in place.branches]
-        parts += [norm(mixed)]
-        if place.squeeze:
-            parts += [conv(mixed, place.squeeze, 1, 1, bias=True), conv(place.squeeze, mixed, 1, 1, bias=True)]
-        return total([*parts, conv(mixed, cout, 1, out), norm(cout)])
+            left, right = g.slice("left", x, 0, half), g.slice("right", x, half, cout)
+        with g.within("main"):
+            y = g.conv_bn("reduce", right, half, act="relu")
+            y = g.depthwise_bn("depthwise", y, self.kernel, stride)
+            y = g.conv_bn("project", y, half, act="relu")
+        return g.shuffle("shuffle", g.cat("cat", [left, y]), 2)
 
 
-Block: TypeAlias = Bottleneck
-BLOCKS: dict[str, type[Block]] = {"bottleneck": Bottleneck}
+@dataclass(frozen=True, slots=True)
+class HL:
+    """High-low block: a local and a global branch, fused by learnable weights, then channel attention (paper 003).
+
+    Our reading of a paper that prints ingredients only: local is a separable 3x3, global a 5x5 bottleneck to a
+    quarter of the output's channels, fusion alpha * local + beta * global.
+    """
+
+    kind: ClassVar[str] = "hl"
+
+    def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
+        """This block from `x` to `cout` channels."""
+        with g.within("local"):
+            local = g.conv_bn("pointwise", g.depthwise_bn("depthwise", x, 3, stride, "relu"), cout)
+            local = g.gain("alpha", local)
+        with g.within("global"):
+            wide = g.conv_bn("reduce", x, max(1, cout // 4), act="relu")
+            wide = g.conv_bn("expand", g.depthwise_bn("depthwise", wide, 5, stride, "relu"), cout)
+            wide = g.gain("beta", wide)
+        y = g.gate("attention", g.add("fuse", local, wide), max(8, cout // 16), "sigmoid", "linear")
+        if stride == 1 and x.channels == cout:
+            y = g.add("add", y, x)
+        return g.act("act", y, "relu")
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """Partial residual: a share of the channels goes through a block, the rest passes; concatenated (paper 001).
+
+    Where the shape changes nothing can pass: then all channels go through the block, or, with `project`, the rest
+    goes through a 1x1 convolution.
+    """
+
+    kind: ClassVar[str] = "partial"
+
+    block: "Block"
+    share: float = 0.5
+    """Of the channels that go through the block, of the input's and of the output's."""
+    project: bool = False
+    act: Activation = "linear"
+    """After the concatenation."""
+
+    def __post_init__(self) -> None:
+        above("share", self.share)
+        share("share", self.share)
+
+    def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
+        """This block from `x` to `cout` channels."""
+        keeps_shape = stride == 1 and x.channels == cout
+        if not keeps_shape and not self.project:
+            with g.within("all"):
+                return self.block.wire(g, x, cout, stride)
+        into, out = self._part(x.channels), self._part(cout)
+        with g.within("main"):
+            y = self.block.wire(g, g.slice("part", x, 0, into), out, stride)
+        if into == x.channels:
+            return g.act("act", y, self.act)
+        with g.within("rest"):
+            rest = g.slice("part", x, into, x.channels)
+            if not keeps_shape:
+                rest = g.conv_bn("project", rest, cout - out, 1, stride)
+        return g.act("act", g.cat("cat", [y, rest]), self.act)
+
+    def _part(self, channels: int) -> int:
+        if self.share == 1:
+            return channels
+        if channels < 2:
+            raise ValueError(f"a partial block needs at least 2 channels to split, got {channels}")
+        return min(max(1, round(self.share * channels)), channels - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Dual path: the channels are split evenly among blocks side by side, and concatenated (paper 001).
+
+    With a `Partial` block in each path it is the paper's DP-block: A where it keeps its shape, B elsewhere.
+    """
+
+    kind: ClassVar[str] = "split"
+
+    paths: tuple["Block", ...]
+    shortcut: bool = False
+    """Identity, added where the shape is kept."""
+
+    def __post_init__(self) -> None:
+        if not self.paths:
+            raise ValueError("paths must hold at least one block, got none")
+
+    def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
+        """This block from `x` to `cout` channels."""
+        number = len(self.paths)
+        if x.channels % number or cout % number:
+            raise ValueError(f"{number} paths must divide the channels, got {x.channels} to {cout}")
+        into, ends = x.channels // number, []
+        for i, block in enumerate(self.paths):
+            with g.within(f"path{i}"):
+                ends.append(block.wire(g, g.slice("part", x, i * into, (i + 1) * into), cout // number, stride))
+        y = g.cat("cat", ends)
+        return g.add("add", x, y) if self.shortcut and stride == 1 and x.channels == cout else y
+
+
+Block: TypeAlias = (
+    Conv | Separable | Bottleneck | Ghost | ShuffleV2 | HL | Partial | Split
+    | Basic | Fire | Mixed | Pool | PortedV3 | ShuffleV1 | Xception
+)  # fmt: skip
+BLOCKS: dict[str, type[Block]] = {block.kind: block for block in get_args(Block)}

@@ -1,135 +1,147 @@
-"""Architectures as torch modules: one module per block kind, the MODULES table, and `build`."""
+"""Architectures as torch modules: `build` turns the graph of an architecture into a `torch.fx.GraphModule`.
 
-from typing import cast
+So the forward pass is plain Python that can be read (`print(build(arch).code)`), traced, compiled and exported, and the
+modules in it are torch's own.
+"""
+
+import operator
+from collections import Counter
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from nas.arch import Arch, walk
-from nas.blocks import Activation, Block, Bottleneck, Branch
-
-
-def activation(name: Activation) -> nn.Module:
-    """The activation called `name`; "linear" is the identity."""
-    match name:
-        case "linear":
-            return nn.Identity()
-        case "relu":
-            return nn.ReLU(inplace=True)
-        case "relu6":
-            return nn.ReLU6(inplace=True)
-        case "hswish":
-            return nn.Hardswish(inplace=True)
-
-
-def conv_bn(cin: int, cout: int, kernel: int, stride: int, norm: bool, act: Activation) -> nn.Sequential:
-    """Dense convolution without bias, padded to keep the size, then batch norm (or none) and an activation."""
-    layers: list[nn.Module] = [nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=False)]
-    if norm:
-        layers.append(nn.BatchNorm2d(cout))
-    if act != "linear":
-        layers.append(activation(act))
-    return nn.Sequential(*layers)
+from nas.arch import Arch, graph
+from nas.graph import (
+    Act,
+    Activation,
+    Add,
+    Cat,
+    Conv,
+    Dropout,
+    Gain,
+    Graph,
+    Input,
+    Linear,
+    Mean,
+    Node,
+    Norm,
+    Pad,
+    Pool,
+    Scale,
+    Shuffle,
+    Slice,
+)
 
 
-def branch(name: Branch, channels: int, stride: int) -> nn.Module:
-    """One branch of a depthwise layer: (N, C, H, W) -> (N, C, ceil(H/stride), ceil(W/stride))."""
+class Gained(nn.Module):
+    """(...) times one learnable number."""
 
-    def depthwise(kernel: tuple[int, int], padding: tuple[int, int]) -> nn.Conv2d:
-        return nn.Conv2d(channels, channels, kernel, stride, padding, groups=channels, bias=False)
-
-    match name:
-        case "3x3" | "5x5" | "7x7":
-            side = int(name[0])
-            return depthwise((side, side), (side // 2, side // 2))
-        case "1x3-3x1":
-            return nn.Sequential(depthwise((1, 3), (0, 1)), depthwise((3, 1), (1, 0)))
-        case "2x2":  # padded right and below, so the output keeps the size
-            return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), depthwise((2, 2), (0, 0)))
-        case "maxpool":
-            return nn.MaxPool2d(2, ceil_mode=True)
-
-
-class Gate(nn.Module):
-    """Squeeze and excitation: scales each channel by a share in [0, 1] computed from all channels' means."""
-
-    def __init__(self, channels: int, squeeze: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(channels, squeeze, 1)
-        self.expand = nn.Conv2d(squeeze, channels, 1)
+        self.weight = nn.Parameter(torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        share = x.mean((2, 3), keepdim=True)  # (N, C, 1, 1)
-        share = nn.functional.relu(self.reduce(share))
-        return x * nn.functional.hardsigmoid(self.expand(share))
+        scaled: Tensor = x * self.weight
+        return scaled
 
 
-class BottleneckModule(nn.Module):
-    """`Bottleneck` in its place: (N, cin, H, W) -> (N, cout, H/stride, W/stride)."""
-
-    def __init__(self, block: Bottleneck, cin: int, cout: int, stride: int) -> None:
-        super().__init__()
-        place = block.layout(cin, cout, stride)
-        mixed = place.hidden * len(place.branches)
-        self.expand = conv_bn(cin, place.hidden, 1, 1, True, block.expand_act)
-        self.branches = nn.ModuleList(branch(name, place.hidden, stride) for name in place.branches)
-        self.mix = nn.Sequential(nn.BatchNorm2d(mixed), activation(block.act))
-        self.gate = Gate(mixed, place.squeeze) if place.squeeze else nn.Identity()
-        self.project = conv_bn(mixed, cout, 1, 1, True, "linear")
-        self.residual = place.residual
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.expand(x)  # (N, hidden, H, W)
-        parts = [part(y) for part in self.branches]
-        y = torch.cat(parts, 1) if len(parts) > 1 else parts[0]  # (N, hidden * branches, H/stride, W/stride)
-        y = self.project(self.gate(self.mix(y)))
-        out: Tensor = x + y if self.residual else y
-        return out
+def shuffled(x: Tensor, groups: int) -> Tensor:
+    """Channel shuffle: (N, C, H, W) read as (N, groups, C / groups, H, W), with the two in the middle swapped."""
+    mixed: Tensor = x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    return mixed
 
 
-MODULES: dict[type[Block], type[nn.Module]] = {Bottleneck: BottleneckModule}
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {
+    "linear": nn.Identity,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "hswish": nn.Hardswish,
+    "hsigmoid": nn.Hardsigmoid,
+    "sigmoid": nn.Sigmoid,
+}
 
 
-class Network(nn.Module):
-    """A whole architecture: images (N, 3, R, R) -> logits (N, classes)."""
-
-    def __init__(self, arch: Arch) -> None:
-        super().__init__()
-        trunk = walk(arch)
-        places = iter(trunk.layers)
-        self.stem = conv_bn(3, arch.stem.width, 3, arch.stem.stride, arch.stem.norm, arch.stem.act)
-        self.stages = nn.ModuleList()
-        for stage in arch.stages:
-            blocks = nn.ModuleList()
-            for _ in range(stage.depth):
-                place = next(places)
-                blocks.append(MODULES[type(place.block)](place.block, place.cin, place.cout, place.stride))
-            self.stages.append(blocks)
-        self.head = conv_bn(trunk.channels, arch.head.width, 1, 1, arch.head.norm, arch.head.act)
-        self.classify = nn.Linear(arch.head.width, arch.classes)
-        self.concats = [stage.concat for stage in arch.stages]
-        self.keeps = [stage.stride == 1 for stage in arch.stages]
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for blocks, concat, keeps in zip(self.stages, self.concats, self.keeps, strict=True):
-            maps = [x] if keeps else []
-            for block in cast(nn.ModuleList, blocks):
-                x = block(x)
-                maps.append(x)
-            if concat:
-                x = torch.cat(maps, 1)
-        x = self.head(x).mean((2, 3))  # (N, head.width)
-        logits: Tensor = self.classify(x)
-        return logits
+def module(node: Node) -> nn.Module | None:
+    """The torch module of a primitive layer; None for those that are functions."""
+    cin = node.reads[0].channels if node.reads else 0
+    match node.op:
+        case Conv(cout, kernel, stride, pad, groups, bias):
+            return nn.Conv2d(cin, cout, kernel, stride, pad, groups=groups, bias=bias)
+        case Linear(cout, bias):
+            return nn.Linear(cin, cout, bias)
+        case Norm():
+            return nn.BatchNorm2d(cin)
+        case Act(name):
+            return ACTIVATIONS[name]()
+        case Pool("max", kernel, stride, pad, ceil):
+            return nn.MaxPool2d(kernel, stride, pad, ceil_mode=ceil)
+        case Pool("avg", kernel, stride, pad, ceil):
+            return nn.AvgPool2d(kernel, stride, pad, ceil_mode=ceil)
+        case Mean():
+            return nn.AdaptiveAvgPool2d(1)
+        case Gain():
+            return Gained()
+        case Dropout(share):
+            return nn.Dropout(share)
+    return None
 
 
-def build(arch: Arch) -> Network:
-    """The torch module of `arch`, freshly initialised from torch's global generator."""
-    network = Network(arch)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+def build(arch: Arch) -> fx.GraphModule:
+    """The torch module of `arch`: images (N, 3, R, R) -> logits (N, classes).
+
+    Freshly initialised from torch's global generator. Raises ValueError where a part of `arch` does not fit.
+    """
+    return assembled(graph(arch))
+
+
+def assembled(nodes: Graph) -> fx.GraphModule:
+    """The torch module of a graph, freshly initialised."""
+    readers = Counter(read.at for node in nodes for read in node.reads)
+    modules: dict[str, nn.Module] = {}
+    code = fx.Graph()
+    values: list[fx.Node] = []
+    flat: set[int] = set()  # values of shape (N, C); all others are (N, C, H, W)
+    for node in nodes:
+        made = module(node) if node.name not in modules else None  # a shared pool is made once
+        if made is not None:
+            modules[node.name] = made
+            source = node.reads[0].at
+            if readers[source] == 1 and not isinstance(nodes[source].op, Input | Slice) and hasattr(made, "inplace"):
+                made.inplace = not isinstance(made, nn.Dropout)  # type: ignore[assignment]
+        values.append(_call(code, node, [values[read.at] for read in node.reads], flat))
+        if isinstance(node.op, Linear) or (isinstance(node.op, Act | Dropout) and node.reads[0].at in flat):
+            flat.add(node.out.at)
+    logits = values[-1]
+    code.output(logits if nodes[-1].out.at in flat else code.call_function(torch.flatten, (logits, 1)))
+    network = fx.GraphModule(modules, code, "Network")
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return network
+
+
+def _call(code: fx.Graph, node: Node, x: list[fx.Node], flat: set[int]) -> fx.Node:
+    """`node` in torch's own graph, reading `x`."""
+    match node.op:
+        case Input():
+            return code.placeholder("x")
+        case Pad():
+            return code.call_function(nn.functional.pad, (x[0], (0, 1, 0, 1)))
+        case Cat():
+            return code.call_function(torch.cat, (x, 1))
+        case Slice(start, stop):
+            return code.call_function(torch.narrow, (x[0], 1, start, stop - start))
+        case Shuffle(groups):
+            return code.call_function(shuffled, (x[0], groups))
+        case Add():
+            return code.call_function(operator.add, (x[0], x[1]))
+        case Scale():
+            gate = x[1]
+            if node.reads[1].at in flat:
+                gate = code.call_method("unflatten", (gate, 1, (-1, 1, 1)))
+            return code.call_function(operator.mul, (x[0], gate))
+        case Linear() if node.reads[0].at not in flat:
+            return code.call_module(node.name, (code.call_function(torch.flatten, (x[0], 1)),))
+    return code.call_module(node.name, (x[0],))

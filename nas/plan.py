@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.blocks import Cost
+from nas.graph import Cost
 
 PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 UNITS = {"flops": "macs", "macs": "macs", "params": "params"}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from nas.arch import Arch, arch_id, cost
-from nas.blocks import Cost
+from nas.graph import Cost
 
 State: TypeAlias = Literal["complete", "pruned", "failed", "refused"]
 

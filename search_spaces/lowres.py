@@ -9,7 +9,8 @@ width, the first bottleneck has its expand convolution, stem and last convolutio
 from typing import Literal
 
 from nas.arch import Anchor, Arch, Head, Stage, Stem
-from nas.blocks import Activation, Bottleneck
+from nas.blocks import Bottleneck
+from nas.graph import Activation
 from nas.space import Space, of, one_of
 
 SOURCE = "Low-res MobileNet (2022), Table 2"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nas.blocks import Cost
+from nas.graph import Cost
 from nas.plan import Budget, parse_budget
 
 

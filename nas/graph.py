@@ -1,0 +1,400 @@
+"""A network as a graph of primitive layers, and all that can be counted on it with integers alone.
+
+Block kinds draw their part of the graph with a `Wiring`; cost, identity, layer tables and the torch module all follow
+from what was drawn. Nothing here knows a block kind, and nothing here needs torch.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Activation: TypeAlias = Literal["linear", "relu", "relu6", "hswish", "hsigmoid", "sigmoid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a network costs, for one image.
+
+    `macs`: multiply-accumulates of convolutions and linear layers at the given resolution; this is what nas,
+    like the papers, calls FLOPs. Batch norm (folded when deployed), bias, pooling, activations and additions
+    are not counted. `params`: all learnable numbers, batch norm's weight and bias among them. `peak`: the most
+    activations that are held at one time, see `peak()`; bytes in int8, four times as many in fp32.
+    """
+
+    macs: int
+    params: int
+    peak: int
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """The output of node `at`: `channels` x `size` x `size`."""
+
+    at: int
+    channels: int
+    size: int
+
+    @property
+    def numel(self) -> int:
+        """Numbers in it, for one image."""
+        return self.channels * self.size * self.size
+
+
+# ---- primitive layers ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """The map that the graph is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """Convolution; kernel and padding are (rows, columns)."""
+
+    cout: int
+    kernel: tuple[int, int]
+    stride: int
+    pad: tuple[int, int]
+    groups: int
+    bias: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Fully connected layer over a map of size 1."""
+
+    cout: int
+    bias: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Batch norm: a weight and a bias a channel, and two running statistics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Activation."""
+
+    name: Activation
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Max or average pooling over windows."""
+
+    mode: Literal["max", "avg"]
+    kernel: int
+    stride: int
+    pad: int
+    ceil: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Mean over each whole channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pad:
+    """One column of zeros on the right and one row below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cat:
+    """Concatenation of channels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Channels `start` to `stop`."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffle:
+    """Channel shuffle: (groups, C / groups) transposed (ShuffleNet; eq. 7 of paper 004)."""
+
+    groups: int
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Sum of two maps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Each channel of the first map times its number in the second, a map of size 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """The map times one learnable number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """Drops a share of the numbers in training."""
+
+    share: float
+
+
+Op: TypeAlias = (
+    Input | Conv | Linear | Norm | Act | Pool | Mean | Pad | Cat | Slice | Shuffle | Add | Scale | Gain | Dropout
+)
+IN_PLACE = (Norm, Act, Add, Scale, Gain, Dropout)  # may write over what they read
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A layer in its place; `name` is its path in the network, and that of its module."""
+
+    name: str
+    op: Op
+    reads: tuple[Map, ...]
+    out: Map
+
+
+Graph: TypeAlias = tuple[Node, ...]
+"""Nodes in the order of the forward pass; the first is an `Input`, the last the output."""
+
+
+class Wiring:
+    """A graph being drawn. Each method adds nodes and returns the map that leaves them."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        self.nodes: list[Node] = []
+        self._path = ""
+        self.input = self._add("input", Input(), (), channels, size)
+
+    @property
+    def graph(self) -> Graph:
+        """What has been drawn."""
+        return tuple(self.nodes)
+
+    @contextmanager
+    def within(self, name: str) -> Iterator[None]:
+        """Nodes added inside have names that begin with `name`."""
+        before = self._path
+        self._path = f"{before}{name}."
+        yield
+        self._path = before
+
+    def conv(
+        self,
+        name: str,
+        x: Map,
+        cout: int,
+        kernel: int | tuple[int, int] = 1,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        pad: bool = True,
+    ) -> Map:
+        """Convolution, padded by half its kernel unless `pad` is off. Raises ValueError where it does not fit."""
+        rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
+        around = (rows // 2, columns // 2) if pad else (0, 0)
+        if x.channels % groups or cout % groups:
+            raise ValueError(f"{groups} groups must divide the channels of {name}, got {x.channels} to {cout}")
+        size = _windows(x.size, rows, stride, around[0])
+        if size < 1 or _windows(x.size, columns, stride, around[1]) != size:
+            raise ValueError(f"{name} ({rows}x{columns}, stride {stride}) does not fit a map of {x.size}x{x.size}")
+        return self._add(name, Conv(cout, (rows, columns), stride, around, groups, bias), (x,), cout, size)
+
+    def conv_bn(
+        self,
+        name: str,
+        x: Map,
+        cout: int,
+        kernel: int | tuple[int, int] = 1,
+        stride: int = 1,
+        groups: int = 1,
+        act: Activation = "linear",
+        bias: bool = False,
+        pad: bool = True,
+        norm: bool = True,
+    ) -> Map:
+        """Convolution, batch norm, activation: `name`.conv, `name`.norm, `name`.act."""
+        with self.within(name):
+            x = self.conv("conv", x, cout, kernel, stride, groups, bias, pad)
+            return self.act("act", self.norm("norm", x) if norm else x, act)
+
+    def depthwise_bn(
+        self, name: str, x: Map, kernel: int, stride: int = 1, act: Activation = "linear", bias: bool = False
+    ) -> Map:
+        """Depthwise convolution, batch norm, activation."""
+        return self.conv_bn(name, x, x.channels, kernel, stride, x.channels, act, bias)
+
+    def linear(self, name: str, x: Map, cout: int) -> Map:
+        """Linear layer with bias over a map of size 1."""
+        return self._add(name, Linear(cout, True), (x,), cout, 1)
+
+    def norm(self, name: str, x: Map) -> Map:
+        """Batch norm."""
+        return self._add(name, Norm(), (x,), x.channels, x.size)
+
+    def act(self, name: str, x: Map, act: Activation) -> Map:
+        """Activation; "linear" adds nothing."""
+        return x if act == "linear" else self._add(name, Act(act), (x,), x.channels, x.size)
+
+    def pool(
+        self,
+        name: str,
+        x: Map,
+        mode: Literal["max", "avg"],
+        kernel: int,
+        stride: int,
+        pad: int = 0,
+        ceil: bool = False,
+        shared: bool = False,
+    ) -> Map:
+        """Pooling; with `ceil` windows may hang over the edge. Raises ValueError where it does not fit.
+
+        `shared`: the name is the whole path, and all nodes of that name are calls of one module.
+        """
+        size = _windows(x.size + ceil * (stride - 1), kernel, stride, pad)
+        if ceil and (size - 1) * stride >= x.size + pad:
+            size -= 1  # a window has to begin inside
+        if size < 1:
+            raise ValueError(f"{name} ({mode} pool {kernel}, stride {stride}) does not fit a map of {x.size}x{x.size}")
+        path, self._path = self._path, "" if shared else self._path
+        out = self._add(name, Pool(mode, kernel, stride, pad, ceil), (x,), x.channels, size)
+        self._path = path
+        return out
+
+    def mean(self, name: str, x: Map) -> Map:
+        """Global average pooling."""
+        return self._add(name, Mean(), (x,), x.channels, 1)
+
+    def pad(self, name: str, x: Map) -> Map:
+        """One column and one row of zeros at the right and at the bottom."""
+        return self._add(name, Pad(), (x,), x.channels, x.size + 1)
+
+    def cat(self, name: str, maps: Sequence[Map]) -> Map:
+        """Concatenation of channels; of one map, the map."""
+        if len(maps) == 1:
+            return maps[0]
+        return self._add(name, Cat(), tuple(maps), sum(m.channels for m in maps), maps[0].size)
+
+    def slice(self, name: str, x: Map, start: int, stop: int) -> Map:
+        """Channels `start` to `stop`; of all channels, the map."""
+        if (start, stop) == (0, x.channels):
+            return x
+        return self._add(name, Slice(start, stop), (x,), stop - start, x.size)
+
+    def shuffle(self, name: str, x: Map, groups: int) -> Map:
+        """Channel shuffle; of one group, the map."""
+        if x.channels % groups:
+            raise ValueError(f"{groups} groups must divide the channels of {name}, got {x.channels}")
+        return x if groups == 1 else self._add(name, Shuffle(groups), (x,), x.channels, x.size)
+
+    def add(self, name: str, x: Map, y: Map) -> Map:
+        """Sum."""
+        return self._add(name, Add(), (x, y), x.channels, x.size)
+
+    def gain(self, name: str, x: Map) -> Map:
+        """One learnable factor for the map."""
+        return self._add(name, Gain(), (x,), x.channels, x.size)
+
+    def dropout(self, name: str, x: Map, share: float) -> Map:
+        """Dropout; a share of 0 adds nothing."""
+        return self._add(name, Dropout(share), (x,), x.channels, x.size) if share else x
+
+    def gate(
+        self, name: str, x: Map, squeeze: int, act: Activation = "hsigmoid", layer: Literal["conv", "linear"] = "conv"
+    ) -> Map:
+        """Squeeze and excitation: each channel times a share that is computed from all channels' means."""
+        with self.within(name):
+            share = self.mean("mean", x)
+            if layer == "conv":
+                share = self.act("relu", self.conv("reduce", share, squeeze, bias=True), "relu")
+                share = self.conv("expand", share, x.channels, bias=True)
+            else:
+                share = self.act("relu", self.linear("reduce", share, squeeze), "relu")
+                share = self.linear("expand", share, x.channels)
+            return self._add("scale", Scale(), (x, self.act("act", share, act)), x.channels, x.size)
+
+    def _add(self, name: str, op: Op, reads: tuple[Map, ...], channels: int, size: int) -> Map:
+        out = Map(len(self.nodes), channels, size)
+        self.nodes.append(Node(self._path + name, op, reads, out))
+        return out
+
+
+def _windows(size: int, kernel: int, stride: int, pad: int) -> int:
+    return (size + 2 * pad - kernel) // stride + 1
+
+
+# ---- what is counted -----------------------------------------------------------------------------------------
+
+
+def params(node: Node) -> int:
+    """Learnable numbers of `node`."""
+    match node.op:
+        case Conv(cout, (rows, columns), _, _, groups, bias):
+            return rows * columns * (node.reads[0].channels // groups) * cout + cout * bias
+        case Linear(cout, bias):
+            return node.reads[0].channels * cout + cout * bias
+        case Norm():
+            return 2 * node.out.channels
+        case Gain():
+            return 1
+    return 0
+
+
+def macs(node: Node) -> int:
+    """Multiply-accumulates of `node` if it is a convolution or a linear layer, else 0."""
+    match node.op:
+        case Conv(_, (rows, columns), _, _, groups, _):
+            return rows * columns * (node.reads[0].channels // groups) * node.out.numel
+        case Linear(cout, _):
+            return node.reads[0].channels * cout
+    return 0
+
+
+def peak(graph: Graph, input_stays: bool = False) -> int:
+    """The most activations held at one time when `graph` runs in its order, for one image.
+
+    A map is held from when it is made until it has been read for the last time; so shortcuts and maps that wait for a
+    concatenation are held all the while. Layers that work element by element (batch norm, activation, addition,
+    scaling) write over an input that nobody reads any more; every other layer, concatenation, channel split and
+    shuffle among them, holds its inputs and its output at once. Padding is read past the edge and takes nothing.
+    `input_stays`: someone outside the graph reads its input again.
+    """
+    reads = [[_unpadded(graph, read) for read in node.reads] for node in graph]
+    last = {read: i for i, sources in enumerate(reads) for read in sources}
+    if input_stays:
+        last[0] = len(graph)
+    held = most = graph[0].out.numel
+    for i, node in enumerate(graph[1:], start=1):
+        if isinstance(node.op, Pad):
+            continue
+        ending = [graph[read].out.numel for read in dict.fromkeys(reads[i]) if last[read] == i]
+        made = node.out.numel
+        if isinstance(node.op, IN_PLACE) and made in ending:
+            ending.remove(made)
+            made = 0
+        most = max(most, held + made)
+        held += made - sum(ending)
+    return most
+
+
+def _unpadded(graph: Graph, read: Map) -> int:
+    node = graph[read.at]
+    return node.reads[0].at if isinstance(node.op, Pad) else read.at
+
+
+def cost_of(graph: Graph) -> Cost:
+    """Cost of a whole graph."""
+    return Cost(sum(map(macs, graph)), sum(map(params, graph)), peak(graph))
+
+
+def fingerprint(graph: Graph) -> str:
+    """Sixteen hex digits of what the graph computes: its layers and wires, not their names."""
+    said = [(repr(node.op), [read.at for read in node.reads], node.out.channels, node.out.size) for node in graph]
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
