@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from nas.blocks import Block, Conv
 from nas.graph import Activation, Cost, Graph, Map, Wiring, cost_of, fingerprint, peak
@@ -115,38 +115,55 @@ class Arch:
 Part: TypeAlias = Stem | Block | Head
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """What a part of a network comes to in its place."""
+class Place(NamedTuple):
+    """Where a part of a network stands: between how many channels, at which stride, on a map of which side."""
 
-    macs: int
-    params: int
-    peak: int
-    peak_input_stays: int
-    out: Map
-    fingerprint: str
-
-
-@lru_cache(maxsize=1 << 16)
-def drawn(part: Part, cin: int, cout: int, stride: int, size: int) -> Drawn:
-    """`part` drawn from a map of `cin` channels and side `size`. Raises ValueError where it cannot be."""
-    g = Wiring(cin, size)
-    out = part.wire(g, g.input, cout, stride)
-    graph, spent = g.graph, cost_of(g.graph)
-    return Drawn(spent.macs, spent.params, spent.peak, peak(graph, input_stays=True), out, fingerprint(graph))
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A part in its place. It reads the outputs of the layers `reads`, concatenated; the stem, layer 0, the image."""
-
-    name: str
     part: Part
-    reads: tuple[int, ...]
     cin: int
     cout: int
     stride: int
     size: int
+
+
+class Drawn(NamedTuple):
+    """What a part comes to in its place."""
+
+    cost: Cost
+    out: Map
+
+
+def wired(place: Place) -> Graph:
+    """The graph of a part alone. Raises ValueError where it cannot be drawn."""
+    g = Wiring(place.cin, place.size)
+    place.part.wire(g, g.input, place.cout, place.stride)
+    return g.graph
+
+
+@lru_cache(maxsize=1 << 16)
+def drawn(place: Place) -> Drawn:
+    """Cost of a part, and the map that leaves it."""
+    nodes = wired(place)
+    return Drawn(cost_of(nodes), nodes[-1].out)
+
+
+@lru_cache(maxsize=1 << 12)
+def peak_beside_input(place: Place) -> int:
+    """Peak of a part whose input is kept for someone else."""
+    return peak(wired(place), input_stays=True)
+
+
+@lru_cache(maxsize=1 << 14)
+def drawing(place: Place) -> str:
+    """What a part is drawn as: equal for two parts that are built alike."""
+    return fingerprint(wired(place))
+
+
+class Layer(NamedTuple):
+    """A part in its place. It reads the outputs of the layers `reads`, concatenated; the stem, layer 0, the image."""
+
+    name: str
+    place: Place
+    reads: tuple[int, ...]
     drawn: Drawn
 
 
@@ -160,12 +177,11 @@ def walk(arch: Arch) -> tuple[Layer, ...]:
     def add(name: str, path: str, part: Part, reads: tuple[int, ...], cout: int, stride: int) -> int:
         sources = [layers[i].drawn.out for i in reads]
         cin = sum(source.channels for source in sources) if reads else IMAGE
-        size = sources[0].size if reads else arch.resolution
+        place = Place(part, cin, cout, stride, sources[0].size if reads else arch.resolution)
         try:
-            here = drawn(part, cin, cout, stride, size)
+            layers.append(Layer(name, place, reads, drawn(place)))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        layers.append(Layer(name, part, reads, cin, cout, stride, size, here))
         return len(layers) - 1
 
     reads: tuple[int, ...] = (add("stem", "stem", arch.stem, (), arch.stem.width, arch.stem.stride),)
@@ -193,21 +209,27 @@ def cost(arch: Arch) -> Cost:
     layers = walk(arch)
     last = {source: i for i, layer in enumerate(layers) for source in layer.reads}
     macs = params = most = 0
-    waiting: dict[int, int] = {}  # outputs that a later layer reads
+    held: dict[int, int] = {}  # numbers in each output that a later layer reads
     for i, layer in enumerate(layers):
-        here = layer.drawn
-        macs += here.macs
-        params += here.params
-        beside = sum(numel for source, numel in waiting.items() if source not in layer.reads or len(layer.reads) > 1)
-        if len(layer.reads) > 1:  # the concatenation holds its inputs and its output
-            joined = layer.cin * layer.size * layer.size
-            most = max(most, beside + joined)
-            beside = sum(numel for source, numel in waiting.items() if last[source] > i)
-        stays = len(layer.reads) == 1 and last[layer.reads[0]] > i
-        most = max(most, beside + (here.peak_input_stays if stays else here.peak))
-        waiting = {source: numel for source, numel in waiting.items() if last[source] > i}
+        here, reads = layer.drawn, layer.reads
+        macs += here.cost.macs
+        params += here.cost.params
+        inside = here.cost.peak
+        if len(held) == len(reads) == 1 and last[reads[0]] == i:  # nothing waits beside it
+            beside = 0
+        elif len(reads) > 1:  # a concatenation holds its inputs and its output
+            most = max(most, sum(held.values()) + sum(held[source] for source in reads))
+            beside = sum(numel for source, numel in held.items() if last[source] > i)
+        else:
+            beside = sum(numel for source, numel in held.items() if source not in reads)
+            if reads and last[reads[0]] > i:
+                inside = peak_beside_input(layer.place)
+        most = max(most, beside + inside)
+        for source in reads:
+            if last[source] == i:
+                del held[source]
         if i in last:
-            waiting[i] = here.out.numel
+            held[i] = here.out.numel
     return Cost(macs, params, most)
 
 
@@ -218,7 +240,7 @@ def graph(arch: Arch) -> Graph:
     for layer in walk(arch):
         with g.within(layer.name):
             x = g.cat("concat", [outs[i] for i in layer.reads]) if layer.reads else g.input
-            outs.append(layer.part.wire(g, x, layer.cout, layer.stride))
+            outs.append(layer.place.part.wire(g, x, layer.place.cout, layer.place.stride))
     return g.graph
 
 
@@ -227,7 +249,7 @@ def arch_id(arch: Arch) -> str:
 
     (A filled kernel in a stage where no block keeps its shape, say, is a plain 3x3 and has its id.)
     """
-    said = [[layer.drawn.fingerprint, layer.reads] for layer in walk(arch)]
+    said = [[drawing(layer.place), layer.reads] for layer in walk(arch)]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:10]
 
 
@@ -265,3 +287,5 @@ class Anchor:
     """What is our reading, or where a printed figure is missed and why."""
     reading: bool = False
     """The paper prints no architecture: this is an interpretation of it."""
+    reference: bool = False
+    """To compare with only: in no search space, and no row of a search."""

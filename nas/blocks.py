@@ -231,6 +231,8 @@ class Partial:
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
         keeps_shape = stride == 1 and x.channels == cout
+        # A ReLU is that of the block inside, if it has one, called again: torchstat counts the last call.
+        act = "main.act" if self.act == "relu" else "act"
         if not keeps_shape and not self.project:
             with g.within("all"):
                 return self.block.wire(g, x, cout, stride)
@@ -238,12 +240,12 @@ class Partial:
         with g.within("main"):
             y = self.block.wire(g, g.slice("part", x, 0, into), out, stride)
         if into == x.channels:
-            return g.act("act", y, self.act)
+            return g.act(act, y, self.act)
         with g.within("rest"):
             rest = g.slice("part", x, into, x.channels)
             if not keeps_shape:
                 rest = g.conv_bn("project", rest, cout - out, 1, stride)
-        return g.act("act", g.cat("cat", [y, rest]), self.act)
+        return g.act(act, g.cat("cat", [y, rest]), self.act)
 
     def _part(self, channels: int) -> int:
         if self.share == 1:

@@ -90,7 +90,8 @@ class Basic:
 
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
-        y = g.conv_bn("first", x, cout, 3, stride, act="relu")
+        # One activation, called twice, as in the usual code of ResNet: torchstat counts the last call.
+        y = g.act("act", g.conv_bn("first", x, cout, 3, stride), "relu")
         y = g.conv_bn("second", y, cout, 3)
         if not self.shortcut:
             return y

@@ -1,28 +1,31 @@
-"""The command line: thin commands, heavy imports inside them. The only room that prints or exits, with Typer and Rich.
+"""The command line: thin commands, heavy imports inside them. The only room that exits, and that knows
+search_spaces; what is shown is in screen.py.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 the search could not go
 on, 2 the request cannot be met, 130 interrupted.
 """
 
-import json as jsonlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
 from nas import __version__
 
 if TYPE_CHECKING:
-    from nas.arch import Anchor
+    from collections.abc import Callable
+
+    from nas.arch import Anchor, Arch
+    from nas.graph import Cost
     from nas.plan import Plan
     from nas.runs import Run
     from nas.space import Space
-    from nas.trial import Trial
 
 app = typer.Typer(
     name="nas",
@@ -32,7 +35,7 @@ app = typer.Typer(
     help="Neural architecture search over lightweight convolutional blocks, under budgets that are kept.",
 )
 RUNS = Path("runs")
-FLOPS_ARE = "FLOPs are multiply-accumulates of convolutions and linear layers, one image."
+RESOLUTION = 32  # of the anchors that a search compares with
 T = TypeVar("T")
 
 
@@ -92,11 +95,13 @@ def search(
 
     from nas.evaluate import Proxy
     from nas.runs import RunInUse
+    from nas.screen import print_result, progress
     from nas.search import SearchFailed
     from nas.search import search as run_search
+    from search_spaces import BASELINE
 
     try:
-        with _progress(quiet, folder, plan) as watch:
+        with progress(quiet, folder, plan) as watch:
             found = run_search(plan, where, _anchors(plan), folder, Proxy(plan, folder), watch)
     except KeyboardInterrupt:
         fail(f"interrupted; finished trials are kept: nas search --resume {folder.path}", 130)
@@ -106,7 +111,7 @@ def search(
         fail(str(error), 1)
     except OSError as error:
         fail(f"{error}; finished trials are kept: nas search --resume {folder.path}", 1)
-    _print_result(folder, plan, found, json)
+    print_result(folder, plan, found, BASELINE, json)
 
 
 @app.command()
@@ -119,13 +124,84 @@ def show(
     Example: [bold]nas show runs/cifar10-25MFLOPs[/bold]
     """
     from nas.runs import open_run, read_trials
+    from nas.screen import print_result
+    from search_spaces import BASELINE
 
     with refusing():
         folder, plan = open_run(run)
     found, problems = read_trials(folder)
     for problem in problems:
         print(f"nas: warning: {problem}", file=sys.stderr)
-    _print_result(folder, plan, found, json)
+    print_result(folder, plan, found, BASELINE, json)
+
+
+@app.command()
+def anchors(
+    space: Annotated[
+        str | None,
+        typer.Option(help="Show which are points of this search space, and the nearest points of the others."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Print every published network: what its paper prints, what we count, and how they agree.
+
+    Example: [bold]nas anchors[/bold]
+    """
+    import random
+
+    from nas.screen import print_anchors, print_projections
+    from nas.space import fitted, nearest
+    from search_spaces import ANCHORS, SPACES
+
+    if space is None:
+        print_anchors(list(ANCHORS.values()), json)
+        return
+    with refusing():
+        template = _named(SPACES, space, "space")
+    rows = []
+    for anchor in ANCHORS.values():
+        if anchor.arch.resolution == RESOLUTION and not anchor.reference:
+            where = fitted(template, RESOLUTION, anchor.arch.classes)
+            rows.append((anchor, nearest(where, anchor.arch, random.Random(0))))
+    print_projections(space, rows, json)
+
+
+@app.command()
+def profile(
+    network: Annotated[str, typer.Argument(help="An anchor (see nas anchors), an arch.json, or a run's folder.")],
+    resolution: Annotated[int | None, typer.Option(help="Side of the images; by default the network's own.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes; by default the network's own.")] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Every layer, not block by block.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Build it and count again; thop as a second opinion.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print all layers and totals as JSON.")] = False,
+) -> None:
+    """Print a network layer by layer, with its totals under each counting convention.
+
+    Example: [bold]nas profile lowres-mobilenet[/bold]
+    """
+    from nas.profile import MODULES
+    from nas.profile import profile as profiled
+    from nas.screen import print_profile
+    from search_spaces import ANCHORS
+
+    with refusing():
+        arch = _architecture(network, resolution, classes)
+        anchor = ANCHORS.get(network)
+        as_published = anchor is not None and anchor.published.convention == "torchstat"
+        modules = anchor.published.modules if anchor and as_published else MODULES
+        rows, totals = profiled(arch, modules)
+    checked = None
+    if check:
+        from nas.counting import check as counted
+
+        try:
+            checked = counted(arch, modules)
+        except ImportError as error:
+            fail(f"--check needs thop: {error}; pip install thop setuptools", 1)
+    unchanged = anchor if anchor and arch == anchor.arch else None  # else what the paper prints does not apply
+    print_profile(network, arch, unchanged, modules, rows, totals, layers, json, checked)
+    if checked and not checked.agree:
+        raise typer.Exit(1)
 
 
 # ---- the request ---------------------------------------------------------------------------------------------
@@ -144,7 +220,7 @@ def _begun(
 
     if not budget:
         raise ValueError(f"--budget is missing; {BUDGET_HELP}")
-    limits = parse_budget(budget)
+    limits = parse_budget(budget, _costs(RESOLUTION, 10))
     template = _named(SPACES, space, "space")
     if name is not None and not re.fullmatch(r"[\w][\w.,+-]*", name):
         raise ValueError(f"run {name!r} must be a plain name of letters, digits, '.', '-' and '_'; it lies in {RUNS}/")
@@ -154,11 +230,12 @@ def _begun(
         dataset = f"folder:{Path(dataset.removeprefix('folder:')).expanduser().absolute()}"
     plan = Plan(limits, dataset, space, "", trials, seed, PROXY, 32, 10)
 
-    from nas.data import CLASSES, RESOLUTION
+    from nas.data import CLASSES
     from nas.evaluate import loaded
     from nas.propose import cheapest
 
     if dataset in CLASSES:  # refused, where need be, before a download
+        plan = replace(plan, budget=parse_budget(budget, _costs(RESOLUTION, CLASSES[dataset])))
         cheapest(fitted(template, RESOLUTION, CLASSES[dataset]), plan, random.Random(seed))
     folder = str(data.expanduser().absolute()) if data else None
     images = loaded(dataset, folder)
@@ -169,6 +246,7 @@ def _begun(
     )
     plan = replace(
         plan,
+        budget=parse_budget(budget, _costs(images.resolution, len(images.classes))),
         data=folder,
         space_digest=where.digest,
         recipe=replace(PROXY, rungs=rungs),
@@ -176,7 +254,7 @@ def _begun(
         classes=len(images.classes),
     )
     cheapest(where, plan, random.Random(seed))  # raises where nothing keeps the budget
-    stem = re.sub(r"[^\w.,+-]+", "-", f"{dataset.split('/')[-1]}-{limits}").strip("-")
+    stem = re.sub(r"[^\w.,+-]+", "-", f"{dataset.split('/')[-1]}-{','.join(budget)}").strip("-")
     return create(RUNS / name if name else free_name(RUNS, stem), plan), plan, where
 
 
@@ -210,174 +288,49 @@ def _resumed(path: Path, data: Path | None) -> "tuple[Run, Plan, Space]":
     return folder, plan, where
 
 
-def _named(table: dict[str, T], name: str, what: str) -> T:
+def _named(table: Mapping[str, T], name: str, what: str) -> T:
     if name not in table:
-        raise ValueError(f"{what} {name!r} is unknown; one of {', '.join(table)}")
+        near = get_close_matches(name, table, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(table)}"
+        raise ValueError(f"{what} {name!r} is unknown; {hint}")
     return table[name]
 
 
+def _architecture(network: str, resolution: int | None, classes: int | None) -> "Arch":
+    """The network called `network`: an anchor, the file of an architecture, or the best of the run in that folder."""
+    from nas.arch import Arch
+    from nas.values import from_json
+    from search_spaces import ANCHORS
+
+    path = Path(network)
+    if network in ANCHORS:
+        arch = ANCHORS[network].arch
+    elif path.is_dir() or path.suffix == ".json":
+        file = path / "best" / "arch.json" if path.is_dir() else path
+        try:
+            arch = from_json(Arch, file.read_text(), str(file))
+        except OSError as error:
+            raise ValueError(f"{file} cannot be read ({error.strerror}); give an anchor or an arch.json") from None
+    else:
+        arch = _named({name: anchor.arch for name, anchor in ANCHORS.items()}, network, "network")
+    return replace(arch, resolution=resolution or arch.resolution, classes=classes or arch.classes)
+
+
+def _costs(resolution: int, classes: int) -> "dict[str, Callable[[], Cost]]":
+    """What each anchor costs on such images: a budget may be given by name."""
+    from nas.arch import cost
+    from search_spaces import ANCHORS
+
+    def spent(anchor: "Anchor") -> "Callable[[], Cost]":
+        return lambda: cost(replace(anchor.arch, resolution=resolution, classes=classes))
+
+    return {name: spent(anchor) for name, anchor in ANCHORS.items()}
+
+
 def _anchors(plan: "Plan") -> "list[Anchor]":
-    """The anchors at the plan's resolution and classes, the baseline first."""
+    """The anchors that were made for images like the plan's, at its resolution and classes; the baseline first."""
     from search_spaces import ANCHORS, BASELINE
 
-    anchors = sorted(ANCHORS.values(), key=lambda anchor: anchor.name != BASELINE)
-    return [replace(a, arch=replace(a.arch, resolution=plan.resolution, classes=plan.classes)) for a in anchors]
-
-
-# ---- what is seen --------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _progress(quiet: bool, folder: "Run", plan: "Plan") -> Iterator[Any]:
-    """A callback that shows where the search stands: a live line on a terminal, else a line a rung."""
-    import time
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    console = Console(stderr=True)
-    if quiet:
-        yield lambda _: None
-        return
-    rungs = len(plan.recipe.rungs)
-    console.print(f"{folder.path}: {plan.dataset}, budget {plan.budget}, space {plan.space}, {plan.trials} trials")
-    start: list[tuple[float, int]] = []  # the moment and the work at which training began in this process
-    last: list[tuple[int, int]] = []
-
-    def left(work: int, planned: int) -> str:
-        now = time.monotonic()
-        start[:] = start or [(now, work)]
-        began, done_before = start[0]
-        done = work - done_before
-        if now - began < 5 or done <= 0:
-            return "time left: wait"
-        seconds = (now - began) / done * (planned - work)
-        return f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
-
-    def line(progress: Any) -> str:
-        top = progress.best
-        so_far = f"best {top.top1:.2f} % ({top.anchor or top.arch_id})" if top else "best: none yet"
-        step = f"wave {progress.wave}, trial {progress.trial} ({progress.name}), rung {progress.rung + 1}/{rungs}"
-        return f"{step}, {so_far}, {left(progress.work, progress.planned)}"
-
-    if not console.is_terminal:
-
-        def plain(progress: Any) -> None:
-            if last != [(progress.trial, progress.rung)]:
-                last[:] = [(progress.trial, progress.rung)]
-                share = 100 * progress.work // progress.planned
-                print(f"{share:3d} %  {line(progress)}", file=sys.stderr, flush=True)
-
-        yield plain
-        return
-    with Progress(BarColumn(20), TextColumn("{task.percentage:3.0f} %  {task.description}"), console=console) as bar:
-        task = bar.add_task("loading")
-
-        def live(progress: Any) -> None:
-            bar.update(task, completed=progress.work, total=progress.planned, description=line(progress))
-
-        yield live
-
-
-def _print_result(folder: "Run", plan: "Plan", trials: "list[Trial]", json: bool) -> None:
-    from search_spaces import ANCHORS, BASELINE
-
-    baseline = next((t for t in trials if t.anchor == BASELINE), None)
-    if json:
-        print(jsonlib.dumps(_result_data(folder, plan, trials, baseline)))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    complete = sorted((t for t in trials if t.state == "complete"), key=lambda t: (-(t.top1 or 0), t.cost.macs))
-    found = [t for t in complete if t.anchor is None][:5]
-    table = Table(title=f"{plan.dataset}, budget {plan.budget}, space {plan.space}, seed {plan.seed}")
-    table.add_column("network", no_wrap=True)
-    for heading in ("FLOPs", "params", "val top-1", "against Low-res MobileNet"):
-        table.add_column(heading, justify="right")
-    for trial in [*found, *(t for t in complete if t.anchor)]:
-        name = (
-            f"[bold]{trial.anchor or trial.arch_id}[/bold]" if trial is complete[0] else trial.anchor or trial.arch_id
-        )
-        table.add_row(name, *_cost_cells(trial), f"{trial.top1:.2f} %", _verdict(trial, baseline))
-    for trial in trials:
-        if trial.state == "refused" and trial.anchor in ANCHORS:
-            table.add_row(trial.anchor, *_cost_cells(trial), "-", "over the budget")
-        elif trial.state == "failed" and trial.anchor:
-            table.add_row(trial.anchor, *_cost_cells(trial), "-", "failed")
-    console = Console() if sys.stdout.isatty() else Console(width=110)
-    console.print(table)
-    counts = {state: sum(t.state == state for t in trials) for state in ("complete", "pruned", "failed", "refused")}
-    said = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
-    lines = [f"{len(trials)} trials: {said}. {_effort(trials)}", _conditions(complete, plan), FLOPS_ARE]
-    trained = len(trials) - counts["refused"]
-    if trained < plan.trials:
-        lines += [
-            f"{trained} of {plan.trials} networks: the search has not ended (go on with --resume {folder.path}), "
-            "or no further network keeps the budget."
-        ]
-    lines += [f"Files: {folder.path}/ (best network: {folder.best_arch if folder.best_arch.exists() else 'none yet'})"]
-    for trial in [t for t in trials if t.state == "failed"][:3]:
-        reason = (trial.error or "").strip().splitlines()[-1:]
-        lines += [f"failed: {trial.anchor or trial.arch_id}: {''.join(reason)}"]
-    for line in lines:  # wrapped at words on a terminal, left whole for a file
-        console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
-
-
-def _cost_cells(trial: "Trial") -> tuple[str, str]:
-    return f"{trial.cost.macs / 1e6:.2f} M", f"{trial.cost.params / 1e6:.3f} M"
-
-
-def _verdict(trial: "Trial", baseline: "Trial | None") -> str:
-    if baseline is None or baseline.state != "complete":
-        return "not trained"
-    if trial is baseline:
-        return "the baseline"
-    gain = (trial.top1 or 0) - (baseline.top1 or 0)
-    if gain == 0:
-        return "equal"
-    return f"{'beats it' if gain > 0 else 'behind'}, {gain:+.2f}"
-
-
-def _effort(trials: "list[Trial]") -> str:
-    """What the training of `trials` took."""
-    scores = [score for trial in trials for score in trial.scores]
-    images, seconds = sum(s.images for s in scores), sum(s.train_seconds for s in scores)
-    if not images:
-        return "Nothing has been trained yet."
-    return f"Trained on {images:,} images in {seconds / 60:.1f} min, {images / seconds:.0f} images a second."
-
-
-def _conditions(complete: "list[Trial]", plan: "Plan") -> str:
-    """The conditions of the accuracies in the table, with how far chance alone moves a difference of two."""
-    if not complete:
-        return "No network has been trained to the last rung yet."
-    score, images = complete[0].scores[-1], sum(s.images for s in complete[0].scores)
-    share = score.top1 / 100
-    error = 100 * (2 * share * (1 - share) / score.val_images) ** 0.5
-    return (
-        f"Accuracy: {score.val_images:,} validation images after {images:,} training images (recipe "
-        f"{plan.recipe.name}, seed {plan.seed}, one training each; {score.device}, {score.threads} threads, "
-        f"torch {score.torch}).\n"
-        f"By the validation sample alone, a difference of two has a standard error of about {error:.1f} points; "
-        "the noise of short trainings, often several points, comes on top."
-    )
-
-
-def _result_data(folder: "Run", plan: "Plan", trials: "list[Trial]", baseline: "Trial | None") -> dict[str, Any]:
-    from nas.trial import best
-    from nas.values import to_data
-
-    top = best(trials)
-    beats = None
-    if top and baseline and baseline.state == "complete":
-        beats = (top.top1 or 0) > (baseline.top1 or 0)
-    return {
-        "run": str(folder.path),
-        "plan": to_data(plan),
-        "flops": FLOPS_ARE,
-        "best": to_data(top),
-        "baseline": baseline and baseline.anchor,
-        "beats_baseline": beats,
-        "trials": to_data(trials),
-    }
+    rows = [anchor for anchor in ANCHORS.values() if anchor.arch.resolution == RESOLUTION and not anchor.reference]
+    rows.sort(key=lambda anchor: anchor.name != BASELINE)
+    return [replace(a, arch=replace(a.arch, resolution=plan.resolution, classes=plan.classes)) for a in rows]

@@ -14,7 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from nas.arch import Arch, graph
 from nas.graph import Cost
+from nas.model import build
+from nas.profile import Check, totals
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid)
 IN_PLACE = (nn.BatchNorm2d, nn.Dropout, *ACTIVATIONS)
@@ -64,6 +67,29 @@ def torchstat(rows: Collection[Counted], modules: Collection[str]) -> tuple[int,
     return sum(row.flops for row in seen), 4 * sum(row.read + row.write for row in seen)
 
 
+def check(arch: Arch, modules: Collection[str]) -> Check:
+    """The closed form of `arch` beside a count on the built model, under the same convention, and beside thop.
+
+    Raises ImportError where thop cannot be imported.
+    """
+    on_paper, model = totals(graph(arch), modules), build(arch)
+    built, rows = count(model, arch.resolution), leaves(model, arch.resolution)
+    flops, memory = torchstat(rows, modules)
+    second = by_thop(model, arch.resolution)
+    macs = {row.name: row.macs for row in rows if row.name in second}
+    return Check(
+        totals={
+            "MACs": (on_paper.macs, built.macs),
+            "params": (on_paper.params, built.params),
+            "torchstat FLOPs": (on_paper.torchstat, flops),
+            "memory read + write, bytes": (on_paper.memory, memory),
+            "peak activations": (on_paper.peak, built.peak),
+        },
+        thop_rows=len(second),
+        thop_agrees=sum(macs[name] == number for name, number in second.items()),
+    )
+
+
 def by_thop(model: nn.Module, resolution: int) -> dict[str, int]:
     """What thop counts for each convolution and linear layer of a copy of `model`, by name: multiply-accumulates.
 
@@ -73,7 +99,7 @@ def by_thop(model: nn.Module, resolution: int) -> dict[str, int]:
         warnings.simplefilter("ignore")
         import thop
 
-    copied = copy.deepcopy(model).to_empty(device="cpu")
+    copied = copy.deepcopy(model)  # thop leaves counters in it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         thop.profile(copied, inputs=(torch.zeros(1, 3, resolution, resolution),), verbose=False)
@@ -101,7 +127,7 @@ def _counted(name: str, module: nn.Module, numel: int, out: int) -> Counted:
         case nn.ReLU() | nn.ReLU6():  # ReLU6 is a subclass of Hardtanh
             return row(0, numel, numel, numel)
         case nn.MaxPool2d() | nn.AvgPool2d():
-            return row(0, numel, numel, out)
+            return row(0, numel, numel, out, out if isinstance(module, nn.AvgPool2d) else 0)
         case nn.AdaptiveAvgPool2d():
             return row(thop=(numel // out + 1) * out)
     return row()

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 Activation: TypeAlias = Literal["linear", "relu", "relu6", "hswish", "hsigmoid", "sigmoid"]
 
@@ -28,8 +28,7 @@ class Cost:
     peak: int
 
 
-@dataclass(frozen=True, slots=True)
-class Map:
+class Map(NamedTuple):  # like all below a tuple, for speed: every candidate of a search is drawn
     """The output of node `at`: `channels` x `size` x `size`."""
 
     at: int
@@ -45,13 +44,11 @@ class Map:
 # ---- primitive layers ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """The map that the graph is given."""
 
 
-@dataclass(frozen=True, slots=True)
-class Conv:
+class Conv(NamedTuple):
     """Convolution; kernel and padding are (rows, columns)."""
 
     cout: int
@@ -62,28 +59,24 @@ class Conv:
     bias: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(NamedTuple):
     """Fully connected layer over a map of size 1."""
 
     cout: int
     bias: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Norm:
+class Norm(NamedTuple):
     """Batch norm: a weight and a bias a channel, and two running statistics."""
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(NamedTuple):
     """Activation."""
 
     name: Activation
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
+class Pool(NamedTuple):
     """Max or average pooling over windows."""
 
     mode: Literal["max", "avg"]
@@ -93,53 +86,44 @@ class Pool:
     ceil: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Mean:
+class Mean(NamedTuple):
     """Mean over each whole channel."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pad:
+class Pad(NamedTuple):
     """One column of zeros on the right and one row below."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cat:
+class Cat(NamedTuple):
     """Concatenation of channels."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """Channels `start` to `stop`."""
 
     start: int
     stop: int
 
 
-@dataclass(frozen=True, slots=True)
-class Shuffle:
+class Shuffle(NamedTuple):
     """Channel shuffle: (groups, C / groups) transposed (ShuffleNet; eq. 7 of paper 004)."""
 
     groups: int
 
 
-@dataclass(frozen=True, slots=True)
-class Add:
+class Add(NamedTuple):
     """Sum of two maps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
+class Scale(NamedTuple):
     """Each channel of the first map times its number in the second, a map of size 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gain:
+class Gain(NamedTuple):
     """The map times one learnable number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dropout:
+class Dropout(NamedTuple):
     """Drops a share of the numbers in training."""
 
     share: float
@@ -148,11 +132,11 @@ class Dropout:
 Op: TypeAlias = (
     Input | Conv | Linear | Norm | Act | Pool | Mean | Pad | Cat | Slice | Shuffle | Add | Scale | Gain | Dropout
 )
+WEIGHTED = (Conv, Linear, Norm, Gain)
 IN_PLACE = (Norm, Act, Add, Scale, Gain, Dropout)  # may write over what they read
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A layer in its place; `name` is its path in the network, and that of its module."""
 
     name: str
@@ -203,7 +187,7 @@ class Wiring:
         if x.channels % groups or cout % groups:
             raise ValueError(f"{groups} groups must divide the channels of {name}, got {x.channels} to {cout}")
         size = _windows(x.size, rows, stride, around[0])
-        if size < 1 or _windows(x.size, columns, stride, around[1]) != size:
+        if size < 1 or (rows != columns and _windows(x.size, columns, stride, around[1]) != size):
             raise ValueError(f"{name} ({rows}x{columns}, stride {stride}) does not fit a map of {x.size}x{x.size}")
         return self._add(name, Conv(cout, (rows, columns), stride, around, groups, bias), (x,), cout, size)
 
@@ -221,9 +205,8 @@ class Wiring:
         norm: bool = True,
     ) -> Map:
         """Convolution, batch norm, activation: `name`.conv, `name`.norm, `name`.act."""
-        with self.within(name):
-            x = self.conv("conv", x, cout, kernel, stride, groups, bias, pad)
-            return self.act("act", self.norm("norm", x) if norm else x, act)
+        x = self.conv(f"{name}.conv", x, cout, kernel, stride, groups, bias, pad)
+        return self.act(f"{name}.act", self.norm(f"{name}.norm", x) if norm else x, act)
 
     def depthwise_bn(
         self, name: str, x: Map, kernel: int, stride: int = 1, act: Activation = "linear", bias: bool = False
@@ -335,25 +318,25 @@ def _windows(size: int, kernel: int, stride: int, pad: int) -> int:
 
 def params(node: Node) -> int:
     """Learnable numbers of `node`."""
-    match node.op:
-        case Conv(cout, (rows, columns), _, _, groups, bias):
-            return rows * columns * (node.reads[0].channels // groups) * cout + cout * bias
-        case Linear(cout, bias):
-            return node.reads[0].channels * cout + cout * bias
-        case Norm():
-            return 2 * node.out.channels
-        case Gain():
-            return 1
-    return 0
+    op = node.op
+    if isinstance(op, Conv):
+        taps = op.kernel[0] * op.kernel[1] * (node.reads[0].channels // op.groups)
+        return (taps + op.bias) * op.cout
+    if isinstance(op, Linear):
+        return (node.reads[0].channels + op.bias) * op.cout
+    if isinstance(op, Norm):
+        return 2 * node.out.channels
+    return int(isinstance(op, Gain))
 
 
 def macs(node: Node) -> int:
     """Multiply-accumulates of `node` if it is a convolution or a linear layer, else 0."""
-    match node.op:
-        case Conv(_, (rows, columns), _, _, groups, _):
-            return rows * columns * (node.reads[0].channels // groups) * node.out.numel
-        case Linear(cout, _):
-            return node.reads[0].channels * cout
+    op = node.op
+    if isinstance(op, Conv):
+        taps = op.kernel[0] * op.kernel[1] * (node.reads[0].channels // op.groups)
+        return taps * node.out.numel
+    if isinstance(op, Linear):
+        return node.reads[0].channels * op.cout
     return 0
 
 
@@ -366,32 +349,38 @@ def peak(graph: Graph, input_stays: bool = False) -> int:
     shuffle among them, holds its inputs and its output at once. Padding is read past the edge and takes nothing.
     `input_stays`: someone outside the graph reads its input again.
     """
-    reads = [[_unpadded(graph, read) for read in node.reads] for node in graph]
-    last = {read: i for i, sources in enumerate(reads) for read in sources}
+    unpadded: dict[int, int] = {}
+    last: dict[int, int] = {}  # by whom each map is read for the last time
+    for node in graph:
+        for read in node.reads:
+            last[unpadded.get(read.at, read.at)] = node.out.at
+        if type(node.op) is Pad:
+            source = node.reads[0].at
+            unpadded[node.out.at] = unpadded.get(source, source)
     if input_stays:
         last[0] = len(graph)
-    held = most = graph[0].out.numel
-    for i, node in enumerate(graph[1:], start=1):
-        if isinstance(node.op, Pad):
+    sizes = [node.out.numel for node in graph]
+    held = most = sizes[0]
+    for at, node in enumerate(graph[1:], start=1):
+        kind, made = type(node.op), sizes[at]
+        if kind is Pad:
             continue
-        ending = [graph[read].out.numel for read in dict.fromkeys(reads[i]) if last[read] == i]
-        made = node.out.numel
-        if isinstance(node.op, IN_PLACE) and made in ending:
-            ending.remove(made)
-            made = 0
-        most = max(most, held + made)
-        held += made - sum(ending)
+        sources = {unpadded.get(read.at, read.at) for read in node.reads}
+        ending = [sizes[source] for source in sources if last[source] == at]
+        if kind in IN_PLACE and made in ending:
+            held -= sum(ending) - made
+            continue
+        held += made
+        if held > most:
+            most = held
+        held -= sum(ending)
     return most
-
-
-def _unpadded(graph: Graph, read: Map) -> int:
-    node = graph[read.at]
-    return node.reads[0].at if isinstance(node.op, Pad) else read.at
 
 
 def cost_of(graph: Graph) -> Cost:
     """Cost of a whole graph."""
-    return Cost(sum(map(macs, graph)), sum(map(params, graph)), peak(graph))
+    weighted = [node for node in graph if type(node.op) in WEIGHTED]
+    return Cost(sum(map(macs, weighted)), sum(map(params, weighted)), peak(graph))
 
 
 def fingerprint(graph: Graph) -> str:

@@ -6,6 +6,7 @@ modules in it are torch's own.
 
 import operator
 from collections import Counter
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, fx, nn
@@ -51,17 +52,17 @@ def shuffled(x: Tensor, groups: int) -> Tensor:
     return mixed
 
 
-ACTIVATIONS: dict[Activation, type[nn.Module]] = {
-    "linear": nn.Identity,
+ACTIVATIONS: dict[Activation, Callable[[bool], nn.Module]] = {  # told whether to work in place
+    "linear": lambda _: nn.Identity(),
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "hswish": nn.Hardswish,
     "hsigmoid": nn.Hardsigmoid,
-    "sigmoid": nn.Sigmoid,
+    "sigmoid": lambda _: nn.Sigmoid(),
 }
 
 
-def module(node: Node) -> nn.Module | None:
+def module(node: Node, in_place: bool) -> nn.Module | None:
     """The torch module of a primitive layer; None for those that are functions."""
     cin = node.reads[0].channels if node.reads else 0
     match node.op:
@@ -72,7 +73,7 @@ def module(node: Node) -> nn.Module | None:
         case Norm():
             return nn.BatchNorm2d(cin)
         case Act(name):
-            return ACTIVATIONS[name]()
+            return ACTIVATIONS[name](in_place)
         case Pool("max", kernel, stride, pad, ceil):
             return nn.MaxPool2d(kernel, stride, pad, ceil_mode=ceil)
         case Pool("avg", kernel, stride, pad, ceil):
@@ -96,18 +97,15 @@ def build(arch: Arch) -> fx.GraphModule:
 
 def assembled(nodes: Graph) -> fx.GraphModule:
     """The torch module of a graph, freshly initialised."""
-    readers = Counter(read.at for node in nodes for read in node.reads)
+    guarded = _read_elsewhere(nodes)
     modules: dict[str, nn.Module] = {}
     code = fx.Graph()
     values: list[fx.Node] = []
     flat: set[int] = set()  # values of shape (N, C); all others are (N, C, H, W)
     for node in nodes:
-        made = module(node) if node.name not in modules else None  # a shared pool is made once
+        made = module(node, node.name not in guarded)
         if made is not None:
-            modules[node.name] = made
-            source = node.reads[0].at
-            if readers[source] == 1 and not isinstance(nodes[source].op, Input | Slice) and hasattr(made, "inplace"):
-                made.inplace = not isinstance(made, nn.Dropout)  # type: ignore[assignment]
+            modules.setdefault(node.name, made)  # one name, one module, however often it is called
         values.append(_call(code, node, [values[read.at] for read in node.reads], flat))
         if isinstance(node.op, Linear) or (isinstance(node.op, Act | Dropout) and node.reads[0].at in flat):
             flat.add(node.out.at)
@@ -120,6 +118,13 @@ def assembled(nodes: Graph) -> fx.GraphModule:
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return network
+
+
+def _read_elsewhere(nodes: Graph) -> set[str]:
+    """Names of activations that must not write over what they read: someone else reads it too, or it is a view."""
+    readers = Counter(read.at for node in nodes for read in node.reads)
+    acting = [(node.name, node.reads[0].at) for node in nodes if isinstance(node.op, Act)]
+    return {name for name, x in acting if readers[x] > 1 or isinstance(nodes[x].op, Input | Slice)}
 
 
 def _call(code: fx.Graph, node: Node, x: list[fx.Node], flat: set[int]) -> fx.Node:

@@ -2,69 +2,91 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from nas.graph import Cost
 
 PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-UNITS = {"flops": "macs", "macs": "macs", "params": "params"}
-SHOWN = {"macs": "FLOPs", "params": "Params"}
-BUDGET_HELP = "a budget is a number and a unit, as in 25MFLOPs, 25MMACs or 0.4MParams"
+BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}  # as memory is sold: 128 KB are 131,072 bytes
+UNITS = {
+    "flops": ("macs", PREFIXES, 1),
+    "macs": ("macs", PREFIXES, 1),
+    "params": ("params", PREFIXES, 1),
+    "bpeak": ("peak", BYTES, 1),  # an activation is a byte in int8
+    "bpeak32": ("peak", BYTES, 4),  # and four in fp32
+}
+BUDGET_HELP = (
+    "a budget is a number and a unit, as in 25MFLOPs, 25MMACs, 0.4MParams, 128KBpeak (activations held at once, int8; "
+    "128KBpeak32: fp32), or the name of an anchor, whose cost it then is"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Upper limits that every built network keeps; None is no limit. FLOPs are `Cost.macs`."""
+    """Upper limits that every built network keeps; None is no limit. Quantities are those of `Cost`."""
 
     macs: int | None = None
     params: int | None = None
+    peak: int | None = None
 
     def limits(self) -> dict[str, int]:
         """The limits that are set, by quantity."""
-        limits = {"macs": self.macs, "params": self.params}
+        limits = {"macs": self.macs, "params": self.params, "peak": self.peak}
         return {name: limit for name, limit in limits.items() if limit is not None}
 
     def keeps(self, cost: Cost) -> bool:
         """Whether `cost` is within every limit."""
-        spent = {"macs": cost.macs, "params": cost.params}
-        return all(spent[name] <= limit for name, limit in self.limits().items())
+        return all(getattr(cost, name) <= limit for name, limit in self.limits().items())
 
     def use(self, cost: Cost) -> float:
         """The largest share of a limit that `cost` takes: above 1 where a limit is broken."""
-        spent = {"macs": cost.macs, "params": cost.params}
-        return max(spent[name] / limit for name, limit in self.limits().items())
+        shares: list[float] = [getattr(cost, name) / limit for name, limit in self.limits().items()]
+        return max(shares)
 
     def __str__(self) -> str:
-        return ",".join(f"{quantity(limit)}{SHOWN[name]}" for name, limit in self.limits().items())
+        shown = {"macs": (PREFIXES, "FLOPs"), "params": (PREFIXES, "Params"), "peak": (BYTES, "Bpeak")}
+        return ",".join(quantity(limit, shown[name][0]) + shown[name][1] for name, limit in self.limits().items())
 
 
-def quantity(number: int) -> str:
+def quantity(number: int, prefixes: Mapping[str, int] = PREFIXES) -> str:
     """`number` exactly, as short as it goes: 25_000_000 is '25M'."""
-    for prefix, factor in (("G", 10**9), ("M", 10**6), ("K", 10**3)):
+    for prefix in ("g", "m", "k"):
+        factor = prefixes[prefix]
         if number >= factor and number * 1000 % factor == 0:
-            return f"{number / factor:.3f}".rstrip("0").rstrip(".") + prefix
+            return f"{number / factor:.3f}".rstrip("0").rstrip(".") + prefix.upper()
     return str(number)
 
 
-def parse_budget(texts: Sequence[str]) -> Budget:
+def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) -> Budget:
     """The budget that `texts` spell, each a list joined by commas: `["25MFLOPs,0.4MParams"]`.
 
-    Raises ValueError on an unknown unit, a limit that is not positive, or a quantity given twice.
+    `costs`: networks whose name stands for what they cost. Where a quantity is limited by such a network and by a
+    number, the number holds. Raises ValueError on an unknown unit, a limit that is not positive, or one given twice.
     """
     limits: dict[str, int] = {}
-    for text in ",".join(texts).split(","):
-        match = re.fullmatch(r"\s*(-?\d+(?:_\d+)*(?:\.\d+)?)\s*([kmg]?)([a-z]+)\s*", text, re.IGNORECASE)
-        unit = match and UNITS.get(match[3].lower())
-        if not match or not unit or len(match[1]) > 30:
-            raise ValueError(f"budget {text!r} is not understood; {BUDGET_HELP}")
-        limit = round(float(match[1]) * PREFIXES[match[2].lower()])
+    implied: dict[str, int] = {}
+    for text in (item.strip() for item in ",".join(texts).split(",")):
+        if text in costs:
+            cost = costs[text]()
+            for name, spent in (("macs", cost.macs), ("params", cost.params), ("peak", cost.peak)):
+                implied[name] = min(spent, implied.get(name, spent))
+            continue
+        match = re.fullmatch(r"(-?\d+(?:_\d+)*(?:\.\d+)?)\s*([kmg]?)([a-z]+(?:32)?)", text, re.IGNORECASE)
+        if not match or match[3].lower() not in UNITS or len(match[1]) > 30:
+            near = get_close_matches(text, costs, n=1)
+            raise ValueError(
+                f"budget {text!r} is not understood; {f'did you mean {near[0]}? ' * len(near)}{BUDGET_HELP}"
+            )
+        name, prefixes, size = UNITS[match[3].lower()]
+        limit = round(float(match[1]) * prefixes[match[2].lower()]) // size
         if limit <= 0:
             raise ValueError(f"budget {text!r} must be above 0; {BUDGET_HELP}")
-        if unit in limits:
-            raise ValueError(f"budget {text!r} limits {unit} a second time; give each quantity once")
-        limits[unit] = limit
-    return Budget(**limits)
+        if name in limits:
+            raise ValueError(f"budget {text!r} limits {name} a second time; give each quantity once")
+        limits[name] = limit
+    return Budget(**{**implied, **limits})
 
 
 @dataclass(frozen=True, slots=True)

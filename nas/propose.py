@@ -20,6 +20,7 @@ from nas.plan import Plan, derived_seed
 from nas.runs import Run
 from nas.space import Choices, Label, Space, draw, encode, least, sample, wander
 from nas.trial import Trial
+from nas.values import to_data
 
 STARTUP = 12  # trials before TPE is asked; until then networks are drawn at random
 NEAR = 0.6  # share of the budget that a candidate takes at least, where such can be found
@@ -162,14 +163,18 @@ class Journal:
 
 
 def cheapest(space: Space, plan: Plan, rng: random.Random) -> Arch:
-    """The network of `space` that takes the smallest share of the budget.
+    """The network of `space` that takes the smallest share of the budget; of equal ones, that with the fewest MACs.
 
     Raises ValueError where even that one is over it: then nothing in the space keeps the budget.
     """
-    arch = least(space, lambda a: plan.budget.use(cost(a)), rng)
+    arch = least(space, lambda a: (plan.budget.use(cost(a)), cost(a).macs), rng)
     smallest = cost(arch)
     if not plan.budget.keeps(smallest):
-        spent = {"macs": f"{smallest.macs:,} FLOPs (multiply-accumulates)", "params": f"{smallest.params:,} params"}
+        spent = {
+            "macs": f"{smallest.macs:,} FLOPs (multiply-accumulates)",
+            "params": f"{smallest.params:,} params",
+            "peak": f"{smallest.peak:,} activations held at once",
+        }
         raise ValueError(
             f"no network of space {space.name} keeps the budget {plan.budget}: the smallest has "
             f"{' and '.join(spent[name] for name in plan.budget.limits())} at {plan.resolution}x{plan.resolution}; "
@@ -187,7 +192,7 @@ def frozen(space: Space, trial: Trial) -> FrozenTrial:
         return trial.choices[name]
 
     draw(space, pick)
-    attributes = {"index": trial.index, "arch_id": trial.arch_id, "macs": trial.cost.macs, "params": trial.cost.params}
+    attributes = {"index": trial.index, "arch_id": trial.arch_id, **to_data(trial.cost)}
     return create_trial(
         state=STATES[trial.state],
         value=trial.top1 if trial.state in ("complete", "pruned") else None,

@@ -143,7 +143,7 @@ class _Training:
     def wave(self, wave: int, first: int, candidates: list[Candidate]) -> list[Trial]:
         """The trials of a wave: all train through the first rung, the best of them through the next, and so on.
 
-        Anchors go through all rungs, being the rows to beat; those over the budget are refused.
+        The very first candidate goes through all rungs: it is the row to beat. Anchors over the budget are refused.
         """
         ended: dict[int, Trial] = {}
         scores: dict[int, tuple[Score, ...]] = {}
@@ -185,7 +185,7 @@ class _Training:
                     end(index, "complete")
             if rung == last:
                 break
-            rivals = [index for index in alive if candidates[index - first].anchor is None]
+            rivals = [index for index in alive if wave or index]
             rivals.sort(key=lambda i: (-scores[i][-1].top1, cost(candidates[i - first].arch).macs, i))
             leaving = rivals[math.ceil(len(rivals) * self.plan.recipe.keep) :]
             for index in sorted(leaving):
@@ -243,14 +243,18 @@ def _images(plan: Plan, rung: int) -> int:
     return plan.recipe.rungs[rung].images * plan.recipe.rungs[rung].epochs
 
 
+def _waves(plan: Plan, trials: int) -> list[int]:
+    """The sizes of the waves in which `trials` candidates are tried."""
+    return [min(plan.wave, trials - begun) for begun in range(0, trials, plan.wave)]
+
+
 def _planned(plan: Plan, seeds: Sequence[Anchor]) -> int:
     """Training images of the whole search."""
     rungs = range(len(plan.recipe.rungs))
     trained = sum(plan.budget.keeps(cost(anchor.arch)) for anchor in seeds)
-    planned, left = trained * sum(_images(plan, rung) for rung in rungs), plan.trials - trained
-    while left > 0:
-        alive = min(left, plan.wave)
-        left -= alive
+    first = bool(seeds) and plan.budget.keeps(cost(seeds[0].arch))
+    planned, left = first * sum(_images(plan, rung) for rung in rungs), plan.trials - trained
+    for alive in [trained - first, *_waves(plan, left)]:
         for rung in rungs:
             planned += alive * _images(plan, rung)
             alive = math.ceil(alive * plan.recipe.keep)

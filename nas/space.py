@@ -8,15 +8,19 @@ that does not exist in what has been drawn so far is never asked.
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import product
+from math import prod
 from typing import Any, TypeAlias
 
-from nas.arch import Arch
+from nas.arch import Arch, walk
 from nas.values import to_data
 
 Label: TypeAlias = bool | int | float | str | None
 Choices: TypeAlias = dict[str, Label]
+STARTS = 3  # descents in search of the nearest architecture
 Pick: TypeAlias = Callable[[str, tuple[Label, ...]], Label]
 
 
@@ -121,24 +125,37 @@ def encode(space: Space, arch: Arch) -> Choices:
 
 def size(space: Space) -> int:
     """How many combinations of choices the space holds."""
-    return sum(_count(space.template).values())
+    named: dict[str, tuple[Label, ...]] = {}
+    _find_named(space.template, named)
+    total = Fraction()
+    for labels in product(*named.values()):
+        for used, ways in _count(space.template, dict(zip(named, labels, strict=True))).items():
+            # Combinations that differ in an axis that is never asked are one.
+            total += Fraction(ways, prod(len(named[name]) for name in named.keys() - used))
+    return int(total)
 
 
-def least(space: Space, measure: Callable[[Arch], float], rng: random.Random) -> Arch:
+def least(space: Space, measure: Callable[[Arch], Any], rng: random.Random) -> Arch:
     """An architecture with the smallest `measure`, found by descent, one axis at a time, from a random draw.
 
-    It is the smallest of the space wherever each axis has a best choice whatever the others say, as MACs and
-    params have in ours.
+    Axes that come only with a choice are settled before that choice is judged. It is the smallest of the space wherever
+    each axis has a best choice whatever the others say, as MACs and params have in ours.
     """
     choices, best = _drawn(space, {}, rng)
-    while True:
-        before = measure(best)
-        for name in list(choices):
-            for candidate_choices, candidate in _neighbours(space, choices, name, rng):
-                if measure(candidate) < measure(best):
-                    choices, best = candidate_choices, candidate
-        if not measure(best) < before:
-            return best
+    return _descended(space, measure, choices, best, None, rng)[1]
+
+
+def nearest(space: Space, arch: Arch, rng: random.Random) -> Arch:
+    """The architecture of `space` that is most like `arch`, by descent from a few random draws; `arch` if it is in it.
+
+    Alike are networks with the same MACs, params and layers at each resolution, of the same kinds of blocks.
+    """
+    try:
+        return decode(space, encode(space, arch))
+    except ValueError:
+        features = _features(arch)
+        found = [least(space, lambda other: _unlikeness(_features(other), features), rng) for _ in range(STARTS)]
+        return min(found, key=lambda other: _unlikeness(_features(other), features))
 
 
 def wander(space: Space, start: Arch, keeps: Callable[[Arch], bool], steps: int, rng: random.Random) -> Arch:
@@ -174,31 +191,34 @@ def _draw(node: Any, path: str, pick: Callable[[str, str, tuple[Label, ...]], La
 _OPEN = (OneOf, Of, tuple)  # what may hold axes; all else is drawn already
 
 
-def _count(node: Any) -> Counter[frozenset[str]]:
-    """How many ways there are to draw `node`, by the set of named axes they use (each counts once in a space)."""
+def _find_named(node: Any, named: dict[str, tuple[Label, ...]]) -> None:
+    if isinstance(node, OneOf) and node.name:
+        named[node.name] = node.labels
+    for part in node.choices if isinstance(node, OneOf) else _parts(node):
+        _find_named(part, named)
+
+
+def _count(node: Any, fixed: Choices) -> Counter[frozenset[str]]:
+    """How many ways there are to draw `node` once the named axes are `fixed`, by the set of those it asks for."""
+    if isinstance(node, OneOf) and node.name:
+        chosen = _count(node.choices[node.labels.index(fixed[node.name])], fixed)
+        return Counter({used | {node.name}: ways for used, ways in chosen.items()})
     if isinstance(node, OneOf):
-        ways: Counter[frozenset[str]] = Counter()
-        for choice, label in zip(node.choices, node.labels, strict=True):
-            for used, number in _count(choice).items():
-                key = used | {f"{node.name}={label}"} if node.name else used
-                ways[key] += number
-        return ways
-    parts = [item for _, item in node.fields] if isinstance(node, Of) else node if isinstance(node, tuple) else ()
+        return sum((_count(choice, fixed) for choice in node.choices), Counter())
     total: Counter[frozenset[str]] = Counter({frozenset(): 1})
-    for part in parts:
+    for part in _parts(node):
+        if not isinstance(part, _OPEN):
+            continue
         grown: Counter[frozenset[str]] = Counter()
-        for used, number in total.items():
-            for more, times in _count(part).items():
-                if _agree(used, more):
-                    grown[used | more] += number * times
+        for more, times in _count(part, fixed).items():
+            for used, ways in total.items():
+                grown[used | more] += ways * times
         total = grown
     return total
 
 
-def _agree(one: frozenset[str], other: frozenset[str]) -> bool:
-    """Whether two sets of `axis=choice` give every axis they share the same choice."""
-    chosen = dict(item.split("=", 1) for item in one)
-    return all(chosen.get(axis, choice) == choice for axis, choice in (item.split("=", 1) for item in other))
+def _parts(node: Any) -> Sequence[Any]:
+    return [item for _, item in node.fields] if isinstance(node, Of) else node if isinstance(node, tuple) else ()
 
 
 def _label(choice: Any) -> Label:
@@ -249,6 +269,48 @@ def _drawn(space: Space, choices: Choices, rng: random.Random) -> tuple[Choices,
 
     arch = draw(space, pick)
     return taken, arch
+
+
+def _descended(
+    space: Space,
+    measure: Callable[[Arch], Any],
+    choices: Choices,
+    best: Arch,
+    names: Set[str] | None,
+    rng: random.Random,
+) -> tuple[Choices, Arch]:
+    """The end of a descent from `choices` along the axes `names`, or along all."""
+    lowest = measure(best)
+    while True:
+        before = lowest
+        for name in [name for name in choices if names is None or name in names]:
+            for candidate_choices, candidate in _neighbours(space, choices, name, rng):
+                if fresh := candidate_choices.keys() - choices.keys():
+                    candidate_choices, candidate = _descended(space, measure, candidate_choices, candidate, fresh, rng)
+                if (here := measure(candidate)) < lowest:
+                    choices, best, lowest = candidate_choices, candidate, here
+        if not lowest < before:
+            return choices, best
+
+
+def _features(arch: Arch) -> Counter[tuple[str, Any]]:
+    """What makes networks alike: MACs, params and layers at each resolution, MACs in each kind of block."""
+    features: Counter[tuple[str, Any]] = Counter()
+    for layer in walk(arch):
+        place, cost = layer.place, layer.drawn.cost
+        features["macs", place.size] += cost.macs
+        features["params", place.size] += cost.params
+        features["layers", place.size] += 1
+        features["kinds", getattr(place.part, "kind", "end")] += cost.macs
+    return features
+
+
+def _unlikeness(ours: Counter[tuple[str, Any]], theirs: Counter[tuple[str, Any]]) -> float:
+    """Sum over what is compared of the differences, each as a share of `theirs`."""
+    sums: Counter[str] = Counter()
+    for (what, _), number in theirs.items():
+        sums[what] += number
+    return sum(abs(ours[key] - theirs[key]) / (sums[key[0]] or 1) for key in ours.keys() | theirs.keys())
 
 
 def _neighbours(space: Space, choices: Choices, name: str, rng: random.Random) -> Iterator[tuple[Choices, Arch]]:

@@ -2,10 +2,30 @@
 
 from nas.arch import Anchor
 from nas.space import Space
-from search_spaces import lowres
+from search_spaces import (
+    ghostnet,
+    hlcnn,
+    lowres,
+    mobilenet,
+    mobilenetv3,
+    references,
+    resnet,
+    shufflenet,
+    squeezenet,
+)
 from search_spaces.lightweight import LIGHTWEIGHT
 from search_spaces.lowres import LOWRES
 
 SPACES: dict[str, Space] = {space.name: space for space in (LIGHTWEIGHT, LOWRES)}
-ANCHORS: dict[str, Anchor] = {**lowres.ANCHORS}
+ANCHORS: dict[str, Anchor] = {
+    **lowres.ANCHORS,
+    **mobilenet.ANCHORS,
+    **shufflenet.ANCHORS,
+    **squeezenet.ANCHORS,
+    **resnet.ANCHORS,
+    **mobilenetv3.ANCHORS,
+    **ghostnet.ANCHORS,
+    **hlcnn.ANCHORS,
+    **references.ANCHORS,
+}
 BASELINE = "lowres-mobilenet"

@@ -1,25 +1,48 @@
 """The joint space, the default of `nas search`: the knobs of the lightweight families over five stages.
 
-Every anchor of paper 000 is a point of it. Named axes (activations, what `expand` refers to) hold for the
-whole network; every other axis is a stage's own.
+A network has two kinds of blocks, one for the stages at high resolution (0 to 2) and one for those at low (3 and 4).
+Named axes (the kinds, activations, what `expand` refers to) hold for the whole network; every other axis is a stage's
+own. Every anchor of paper 000, MobileNetV1 x0.5 and HL-CNN at 32x32 are points of it too.
 """
 
 from nas.arch import Arch, Head, Stage, Stem
-from nas.blocks import Bottleneck
+from nas.blocks import HL, Bottleneck, Ghost, Partial, Separable, ShuffleV2, Split
 from nas.space import Space, of, one_of
 
+EXPAND = one_of(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+ACTS = {
+    "expand_act": one_of("linear", "relu", "relu6", "hswish", name="expand_act"),
+    "act": one_of("relu6", "hswish", name="act"),
+    "expand_from": one_of("output", "input", name="expand_from"),
+}
+SE = one_of(0.0, 0.25)
+KINDS = (
+    of(Bottleneck, expand=EXPAND, kernel=one_of((3,), (5,), (3, 5), "filled"), se=SE, **ACTS),
+    of(Partial, block=of(Bottleneck, expand=EXPAND, se=SE, **ACTS), share=one_of(0.25, 0.5, 0.75)),
+    of(  # dual path: DP-block A where the shape is kept, B elsewhere
+        Split,
+        paths=(
+            of(Partial, block=of(Bottleneck, expand=EXPAND, kernel=(3,), se=SE, **ACTS), share=one_of(0.5, 1.0)),
+            of(Partial, block=of(Bottleneck, expand=EXPAND, kernel=(5,), se=SE, **ACTS), share=one_of(0.5, 1.0)),
+        ),
+    ),
+    of(Ghost, expand=EXPAND, se=SE),
+    ShuffleV2(),
+    HL(),
+    Separable(),
+)
 
-def _stage(width: tuple[int, ...], depth: tuple[int, ...], stride: object, concat: object) -> object:
-    block = of(
-        Bottleneck,
-        expand=one_of(1.0, 2.0, 3.0, 4.0, 5.0, 6.0),
-        kernel=one_of((3,), (5,), (3, 5), "filled"),
-        se=one_of(0.0, 0.25),
-        expand_act=one_of("linear", "relu", "relu6", "hswish", name="expand_act"),
-        act=one_of("relu6", "hswish", name="act"),
-        expand_from=one_of("output", "input", name="expand_from"),
+
+def _stage(kinds: str, width: tuple[int, ...], depth: tuple[int, ...], stride: object, concat: object) -> object:
+    return of(
+        Stage,
+        block=one_of(*KINDS, name=kinds),
+        width=one_of(*width),
+        depth=one_of(*depth),
+        stride=stride,
+        concat=concat,
+        transition=one_of("none", "stage", "block"),
     )
-    return of(Stage, block=block, width=one_of(*width), depth=one_of(*depth), stride=stride, concat=concat)
 
 
 FALLS = one_of(1, 2)  # where the resolution may halve
@@ -29,15 +52,15 @@ LIGHTWEIGHT = Space(
     "lightweight",
     of(
         Arch,
-        stem=of(Stem, width=one_of(16, 24, 32), norm=one_of(False, True)),
+        stem=of(Stem, width=one_of(16, 24, 32), norm=one_of(False, True), act=one_of("relu6", "relu", "hswish")),
         stages=(
-            _stage((8, 16, 24, 32), (1, 2, 3), 1, JOINS),
-            _stage((16, 24, 32, 48), (1, 2, 3, 4), FALLS, JOINS),
-            _stage((24, 32, 48, 64), (1, 2, 3, 4), FALLS, JOINS),
-            _stage((32, 48, 64, 96), (1, 2, 3, 4), FALLS, JOINS),
-            _stage((48, 64, 96, 128), (1, 2, 3, 4), FALLS, False),
+            _stage("early", (8, 16, 24, 32, 48), (1, 2, 3), 1, JOINS),
+            _stage("early", (16, 24, 32, 48, 64, 72), (1, 2, 3, 4), FALLS, JOINS),
+            _stage("early", (24, 32, 48, 64, 96, 128), (1, 2, 3, 4), FALLS, JOINS),
+            _stage("late", (32, 48, 64, 96, 128, 256), (1, 2, 3, 4, 6), FALLS, JOINS),
+            _stage("late", (48, 64, 96, 128, 256, 512), (1, 2, 3, 4), FALLS, False),
         ),
-        head=of(Head, width=one_of(96, 160, 256), norm=one_of(False, True)),
+        head=of(Head, width=one_of(0, 96, 160, 256, 960), norm=one_of(False, True), dropout=one_of(0.0, 0.2)),
     ),
-    about="expansion, kernel mixes, SE, activations, concat, widths, depths and strides of the lightweight families",
+    about="block kinds, expansion, kernels, partial and dual paths, SE, shuffle, concat, transitions, widths, strides",
 )

@@ -1,0 +1,48 @@
+"""GhostNet (Han et al., arXiv:1911.11907, Table 1), at 224x224 and at 32x32 with a stem without stride."""
+
+from nas.arch import Anchor, Arch, Head, Published, Stage, Stem
+from nas.blocks import Ghost
+from search_spaces.mobilenet import PAPER_001, at_224
+
+TABLE = [  # kernel, hidden width, width, SE, stride
+    (3, 16, 16, 0, 1),
+    (3, 48, 24, 0, 2),
+    (3, 72, 24, 0, 1),
+    (5, 72, 40, 0.25, 2),
+    (5, 120, 40, 0.25, 1),
+    (3, 240, 80, 0, 2),
+    (3, 200, 80, 0, 1),
+    (3, 184, 80, 0, 1),
+    (3, 184, 80, 0, 1),
+    (3, 480, 112, 0.25, 1),
+    (3, 672, 112, 0.25, 1),
+    (5, 672, 160, 0.25, 2),
+    (5, 960, 160, 0, 1),
+    (5, 960, 160, 0.25, 1),
+    (5, 960, 160, 0, 1),
+    (5, 960, 160, 0.25, 1),
+]
+
+
+def ghostnet() -> Arch:
+    """GhostNet 1.0 at 32x32."""
+    stages, cin = [], 16
+    for kernel, hidden, width, se, stride in TABLE:
+        stages.append(Stage(Ghost(hidden / cin, kernel, float(se)), width, 1, stride))
+        cin = width
+    head = Head(960, act="relu", hidden=1280, hidden_layer="conv", dropout=0.2)
+    return Arch(Stem(16, act="relu"), tuple(stages), head)
+
+
+ANCHORS = {
+    anchor.name: anchor
+    for anchor in (
+        Anchor(
+            "ghostnet",
+            at_224(ghostnet()),
+            PAPER_001,
+            Published("5.18M", "151M", "", "torchstat", ("ReLU",), "92.22 % CIFAR-10, 70.36 % ImageNet (paper 001)"),
+        ),
+        Anchor("ghostnet-32", ghostnet(), "GhostNet (2020), Table 1", note="stem without stride"),
+    )
+}

@@ -1,0 +1,43 @@
+"""HL-CNN (paper 003): our reading. The paper prints ingredients and 310M FLOPs at 224x224, but no architecture."""
+
+from nas.arch import Anchor, Arch, Head, Published, Stage, Stem
+from nas.blocks import HL
+from search_spaces.mobilenet import at_224
+
+TABLE = [  # width, depth, stride
+    (48, 1, 1),
+    (72, 2, 2),
+    (128, 3, 2),
+    (256, 6, 2),
+    (512, 2, 2),
+]
+DOUBLING = [
+    (32, 2, 1),
+    (64, 2, 2),
+    (128, 2, 2),
+    (256, 6, 2),
+    (512, 2, 2),
+]
+
+
+def hlcnn(table: list[tuple[int, int, int]], head: int = 0) -> Arch:
+    """HL-CNN at 32x32, the stem without stride."""
+    stages = tuple(Stage(HL(), width, depth, stride) for width, depth, stride in table)
+    return Arch(Stem(24, act="relu"), stages, Head(head, dropout=0.2))
+
+
+SOURCE = "paper 003 (HL-CNN)"
+PRINTED = Published(flops="310M", top1="93.4 % CIFAR-10")
+NOTE = "our design from the paper's ingredients, sized to its 310M"
+
+ANCHORS = {
+    anchor.name: anchor
+    for anchor in (
+        Anchor("hl-cnn", at_224(hlcnn(TABLE)), SOURCE, PRINTED, NOTE, reading=True),
+        Anchor("hl-cnn-32", hlcnn(TABLE), SOURCE, note=NOTE, reading=True),
+        Anchor(
+            "hl-cnn-alt", at_224(hlcnn(DOUBLING, 960)), SOURCE, PRINTED, f"{NOTE}; widths that double", reading=True
+        ),
+        Anchor("hl-cnn-alt-32", hlcnn(DOUBLING, 960), SOURCE, note=f"{NOTE}; widths that double", reading=True),
+    )
+}

@@ -1,0 +1,123 @@
+"""MobileNetV1 and V2: as published, as paper 000 measured them at 32x32, and the ablation of paper 004.
+
+Howard et al., arXiv:1704.04861, Table 1; Sandler et al., arXiv:1801.04381, Table 2. The networks at 32x32 are those of
+the widely used CIFAR port (kuangliu/pytorch-cifar), whose counts Table 3 of paper 000 prints: the stem keeps the
+resolution, V2's second stage too, and each of V2's blocks of stride 1 has a shortcut, by a 1x1 convolution if need be.
+"""
+
+from dataclasses import replace
+
+from nas.arch import Anchor, Arch, Head, Published, Stage, Stem
+from nas.blocks import Block, Bottleneck, Conv, Separable
+
+SEPARABLE = Separable()
+V1 = [  # width, depth, stride
+    (64, 1, 1),
+    (128, 2, 2),
+    (256, 2, 2),
+    (512, 6, 2),
+    (1024, 2, 2),
+]
+V2 = [  # expand, width, depth, stride
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+]
+
+
+def mobilenetv1(multiplier: float = 1.0, block: Block = SEPARABLE) -> Arch:
+    """MobileNetV1 at 32x32; `block` may be a dense convolution (paper 004's ablation)."""
+    stages = tuple(Stage(block, int(width * multiplier), depth, stride) for width, depth, stride in V1)
+    return Arch(Stem(int(32 * multiplier), act="relu"), stages, Head())
+
+
+def mobilenetv2() -> Arch:
+    """MobileNetV2 at 224x224."""
+    stages = tuple(
+        Stage(Bottleneck(float(expand), expand_from="input", expand_always=False), width, depth, stride)
+        for expand, width, depth, stride in V2
+    )
+    return at_224(Arch(Stem(32), stages, Head(1280, dropout=0.2)))
+
+
+def mobilenetv2_32() -> Arch:
+    """MobileNetV2 as the CIFAR port has it."""
+    stages = tuple(
+        Stage(
+            Bottleneck(float(expand), expand_act="relu", act="relu", expand_from="input", shortcut="project"),
+            width,
+            depth,
+            1 if width == 24 else stride,
+        )
+        for expand, width, depth, stride in V2
+    )
+    return Arch(Stem(32, act="relu"), stages, Head(1280, act="relu"))
+
+
+def at_224(arch: Arch) -> Arch:
+    """`arch` for ImageNet: 1000 classes at 224x224, the stem with stride 2."""
+    return replace(arch, resolution=224, classes=1000, stem=replace(arch.stem, stride=2))
+
+
+V1_SOURCE = "MobileNets (2017), Table 1"
+PAPER_000 = "paper 000 (Low-res MobileNet, 2022), Table 3"
+PAPER_001 = "paper 001 (DP-Net, 2022), Table 6"
+PAPER_002 = "paper 002; MobileNets (2017), Table 6"
+PAPER_004 = "paper 004, MobileNet ablation"
+CALTECH = "Caltech-101 (transfer, PC with GPU)"
+AUGMENTED = "CIFAR-10 (SGD, cosine, 200 epochs; augmented)"
+CONV = "each separable block is one dense 3x3 convolution; the paper does not say whether a 1x1 stays beside it"
+
+ANCHORS = {
+    anchor.name: anchor
+    for anchor in (
+        Anchor("mobilenetv1", at_224(mobilenetv1()), PAPER_002, Published("4.2M", "569M", top1=f"92.3 % {CALTECH}")),
+        Anchor(
+            "mobilenetv1-x0.75",
+            at_224(mobilenetv1(0.75)),
+            PAPER_002,
+            Published("2.6M", "325M", top1=f"91.1 % {CALTECH}"),
+        ),
+        Anchor(
+            "mobilenetv1-x0.5", at_224(mobilenetv1(0.5)), PAPER_002, Published("1.3M", "149M", top1=f"91.8 % {CALTECH}")
+        ),
+        Anchor(
+            "mobilenetv1-32",
+            mobilenetv1(),
+            PAPER_000,
+            Published("3.2M", "47.18M", "18.55MB", "torchstat", top1=f"89.61 % {AUGMENTED}"),
+        ),
+        Anchor("mobilenetv1-x0.75-32", mobilenetv1(0.75), PAPER_002, note="paper 002's widths at 32x32"),
+        Anchor("mobilenetv1-x0.5-32", mobilenetv1(0.5), PAPER_002, note="paper 002's widths at 32x32"),
+        Anchor(
+            "mobilenetv1-conv",
+            at_224(mobilenetv1(block=Conv())),
+            "MobileNets (2017), Table 4",
+            Published("29.3M", "4866M"),
+            note=CONV,
+        ),
+        Anchor(
+            "mobilenetv1-conv-32",
+            mobilenetv1(block=Conv()),
+            PAPER_004,
+            Published(top1="82.3 % CIFAR-10 (88.5 % with separable convolutions)"),
+            note=CONV,
+        ),
+        Anchor(
+            "mobilenetv2",
+            mobilenetv2(),
+            PAPER_001,
+            Published("3.50M", "320M", "", "torchstat", ("ReLU6",), "70.13 % ImageNet (paper 001)"),
+        ),
+        Anchor(
+            "mobilenetv2-32",
+            mobilenetv2_32(),
+            PAPER_000,
+            Published("2.3M", "94.60M", "35.03MB", "torchstat", top1=f"91.83 % {AUGMENTED}"),
+        ),
+    )
+}

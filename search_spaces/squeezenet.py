@@ -1,0 +1,61 @@
+"""SqueezeNet: 1.0 as published, and with batch norm and shortcuts as paper 000 measured it at 32x32.
+
+Iandola et al., arXiv:1602.07360, Table 1; the network at 32x32 is that of weiaicunzai/pytorch-cifar100.
+"""
+
+from nas.arch import Anchor, Arch, Head, Published, Stage, Stem
+from nas.classics import Fire, Pool
+from search_spaces.mobilenet import AUGMENTED, PAPER_000
+
+
+def squeezenet() -> Arch:
+    """SqueezeNet 1.0 at 224x224."""
+    fire, pool = Fire(norm=False), Pool("max", kernel=3, ceil=True)
+    stages = (
+        Stage(pool, 96, 1, 2),
+        Stage(fire, 128, 2),
+        Stage(fire, 256, 1),
+        Stage(pool, 256, 1, 2),
+        Stage(fire, 256, 1),
+        Stage(fire, 384, 2),
+        Stage(fire, 512, 1),
+        Stage(pool, 512, 1, 2),
+        Stage(fire, 512, 1),
+    )
+    stem = Stem(96, 2, norm=False, act="relu", kernel=7, bias=True, pad=False)
+    return Arch(stem, stages, Head(act="relu", dropout=0.5, classifier="map"), 224, 1000)
+
+
+def squeezenet_32() -> Arch:
+    """SqueezeNet of the CIFAR port: batch norm, shortcuts where a module keeps its width, 2x2 pools."""
+    fire, pool = Fire(shortcut=True), Pool("max", kernel=2, shared=True)
+    stages = (
+        Stage(Pool("max", kernel=2), 96, 1, 2),
+        Stage(fire, 128, 2),
+        Stage(fire, 256, 1),
+        Stage(pool, 256, 1, 2),
+        Stage(fire, 256, 1),
+        Stage(fire, 384, 2),
+        Stage(fire, 512, 1),
+        Stage(pool, 512, 1, 2),
+        Stage(Fire(), 512, 1),
+    )
+    head = Head(act="linear", classifier="map")
+    return Arch(Stem(96, act="relu", bias=True), stages, head)
+
+
+ANCHORS = {
+    anchor.name: anchor
+    for anchor in (
+        Anchor(
+            "squeezenet", squeezenet(), "paper 003, comparison", Published(flops="833M", modules=("ReLU", "MaxPool2d"))
+        ),
+        Anchor(
+            "squeezenet-32",
+            squeezenet_32(),
+            PAPER_000,
+            Published("0.7M", "54.1M", "11.54MB", "torchstat", ("ReLU", "MaxPool2d"), f"90.52 % {AUGMENTED}"),
+            note="the printed memory is that of 100 classes (11.54 MB there), params and FLOPs are those of 10",
+        ),
+    )
+}
