@@ -197,7 +197,7 @@ class HL:
         with g.within("local"):
             local = g.conv_bn("pointwise", g.depthwise_bn("depthwise", x, 3, stride, "relu"), cout)
             local = g.gain("alpha", local)
-        with g.within("global"):
+        with g.within("wide"):
             wide = g.conv_bn("reduce", x, max(1, cout // 4), act="relu")
             wide = g.conv_bn("expand", g.depthwise_bn("depthwise", wide, 5, stride, "relu"), cout)
             wide = g.gain("beta", wide)

@@ -142,7 +142,8 @@ class Pool:
         """This block from `x` to `cout` channels."""
         if cout != x.channels:
             raise ValueError(f"width must be the input's {x.channels} for a pool, got {cout}")
-        name = f"shared_{self.mode}pool" if self.shared else "main"
+        spec = f"{self.mode}pool_{self.kernel}_{stride}_{self.pad}{'_ceil' * self.ceil}"
+        name = f"shared_{spec}" if self.shared else "main"
         return g.pool(name, x, self.mode, self.kernel, stride, self.pad, self.ceil, self.shared)
 
 

@@ -16,11 +16,11 @@ from torch import Tensor, fx, nn
 
 from nas.arch import Arch, graph
 from nas.graph import Cost
-from nas.model import build
+from nas.model import Gained, build
 from nas.profile import Check, totals
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid)
-IN_PLACE = (nn.BatchNorm2d, nn.Dropout, *ACTIVATIONS)
+IN_PLACE = (nn.BatchNorm2d, nn.Dropout, Gained, *ACTIVATIONS)
 IN_PLACE_FUNCTIONS = (operator.add, operator.mul)
 VIEWS = (torch.flatten, nn.functional.pad, "unflatten")  # padding is read past the edge
 
@@ -99,12 +99,20 @@ def by_thop(model: nn.Module, resolution: int) -> dict[str, int]:
         warnings.simplefilter("ignore")
         import thop
 
-    copied = copy.deepcopy(model)  # thop leaves counters in it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        thop.profile(copied, inputs=(torch.zeros(1, 3, resolution, resolution),), verbose=False)
-    layers = [(name, layer) for name, layer in copied.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    return {name: int(layer.total_ops) for name, layer in layers}  # type: ignore[arg-type]
+        image = torch.zeros(1, 3, resolution, resolution)
+        found = thop.profile(copy.deepcopy(model), inputs=(image,), verbose=False, ret_layer_info=True)[2]
+    flat: dict[str, int] = {}
+
+    def gather(prefix: str, children: dict[str, Any]) -> None:
+        for name, (macs, _, inner) in children.items():
+            flat[prefix + name] = int(macs)
+            gather(f"{prefix}{name}.", inner)
+
+    gather("", found)
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    return {name: flat[name] for name in layers}
 
 
 def _counted(name: str, module: nn.Module, numel: int, out: int) -> Counted:

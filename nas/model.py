@@ -26,6 +26,7 @@ from nas.graph import (
     Mean,
     Node,
     Norm,
+    Op,
     Pad,
     Pool,
     Scale,
@@ -102,10 +103,12 @@ def assembled(nodes: Graph) -> fx.GraphModule:
     code = fx.Graph()
     values: list[fx.Node] = []
     flat: set[int] = set()  # values of shape (N, C); all others are (N, C, H, W)
+    shared: dict[str, Op] = {}
     for node in nodes:
         made = module(node, node.name not in guarded)
         if made is not None:
             modules.setdefault(node.name, made)  # one name, one module, however often it is called
+            assert shared.setdefault(node.name, node.op) == node.op, f"two different layers are called {node.name}"
         values.append(_call(code, node, [values[read.at] for read in node.reads], flat))
         if isinstance(node.op, Linear) or (isinstance(node.op, Act | Dropout) and node.reads[0].at in flat):
             flat.add(node.out.at)
@@ -121,10 +124,13 @@ def assembled(nodes: Graph) -> fx.GraphModule:
 
 
 def _read_elsewhere(nodes: Graph) -> set[str]:
-    """Names of activations that must not write over what they read: someone else reads it too, or it is a view."""
+    """Names of activations that must not write over what they read.
+
+    Someone else reads it too, it is a view, or it is the output that an activation before needs for its gradient.
+    """
     readers = Counter(read.at for node in nodes for read in node.reads)
     acting = [(node.name, node.reads[0].at) for node in nodes if isinstance(node.op, Act)]
-    return {name for name, x in acting if readers[x] > 1 or isinstance(nodes[x].op, Input | Slice)}
+    return {name for name, x in acting if readers[x] > 1 or isinstance(nodes[x].op, Input | Slice | Act)}
 
 
 def _call(code: fx.Graph, node: Node, x: list[fx.Node], flat: set[int]) -> fx.Node:
@@ -149,4 +155,6 @@ def _call(code: fx.Graph, node: Node, x: list[fx.Node], flat: set[int]) -> fx.No
             return code.call_function(operator.mul, (x[0], gate))
         case Linear() if node.reads[0].at not in flat:
             return code.call_module(node.name, (code.call_function(torch.flatten, (x[0], 1)),))
+        case Conv() if node.reads[0].at in flat:
+            return code.call_module(node.name, (code.call_method("unflatten", (x[0], 1, (-1, 1, 1))),))
     return code.call_module(node.name, (x[0],))

@@ -75,10 +75,8 @@ def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) 
             continue
         match = re.fullmatch(r"(-?\d+(?:_\d+)*(?:\.\d+)?)\s*([kmg]?)([a-z]+(?:32)?)", text, re.IGNORECASE)
         if not match or match[3].lower() not in UNITS or len(match[1]) > 30:
-            near = get_close_matches(text, costs, n=1)
-            raise ValueError(
-                f"budget {text!r} is not understood; {f'did you mean {near[0]}? ' * len(near)}{BUDGET_HELP}"
-            )
+            meant = "".join(f"did you mean {name}? " for name in get_close_matches(text, costs, n=1))
+            raise ValueError(f"budget {text!r} is not understood; {meant}{BUDGET_HELP}")
         name, prefixes, size = UNITS[match[3].lower()]
         limit = round(float(match[1]) * prefixes[match[2].lower()]) // size
         if limit <= 0:

@@ -6,7 +6,7 @@ measured decides what it printed, and is part of the convention.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nas.arch import Anchor, Arch, graph
 from nas.graph import Act, Conv, Graph, Linear, Mean, Node, Norm, Pool, macs, params, peak
@@ -28,7 +28,7 @@ class Row:
     layer: str
     """Its class in torch, or what it does where it is a function."""
     about: str
-    """Kernel, stride and groups of a convolution or pool."""
+    """Kernel, stride and groups of a convolution (dw: depthwise) or pool, as in "dw 3x3/2"."""
     channels: int
     """Of the output."""
     size: int
@@ -61,24 +61,34 @@ class Totals:
     """Most activations held at once; bytes in int8."""
 
 
-def table(nodes: Graph) -> tuple[Row, ...]:
-    """One row a layer, in the order of the forward pass."""
-    return tuple(_row(node) for node in nodes[1:])
+def table(nodes: Graph, modules: Collection[str] = MODULES) -> tuple[Row, ...]:
+    """One row a layer, in the order of the forward pass, as counted where the weightless `modules` were modules.
+
+    What torchstat does not see has no `flops`, `read` and `write`: other layers without weights, and all calls of a
+    module but the last. Raises ValueError on unknown `modules`.
+    """
+    if unknown := set(modules) - set(MODULES):
+        raise ValueError(f"modules must be some of {MODULES}, got {sorted(unknown)[0]!r}")
+    rows = [_row(node) for node in nodes[1:]]
+    last_call = {row.name: i for i, row in enumerate(rows)}
+    return tuple(
+        row
+        if (row.params or row.layer in modules) and last_call[row.name] == i
+        else replace(row, flops=0, read=0, write=0, thop=0)
+        for i, row in enumerate(rows)
+    )
 
 
 def totals(nodes: Graph, modules: Collection[str] = MODULES) -> Totals:
-    """Totals of a graph in whose code the weightless layers of class `modules` were modules. Raises on unknown ones."""
-    if unknown := set(modules) - set(MODULES):
-        raise ValueError(f"modules must be some of {MODULES}, got {sorted(unknown)[0]!r}")
-    rows = table(nodes)
-    seen = {row.name: row for row in rows if row.params or row.layer in modules}.values()  # last calls
+    """Sums over `table(nodes, modules)`, and the peak."""
+    rows = table(nodes, modules)
     return Totals(
         macs=sum(row.macs for row in rows),
         params=sum(row.params for row in rows),
         params_bn=sum(row.params + row.buffers for row in rows),
-        torchstat=sum(row.flops for row in seen),
-        memory=4 * sum(row.read + row.write for row in seen),
-        thop=sum(row.thop for row in seen),
+        torchstat=sum(row.flops for row in rows),
+        memory=4 * sum(row.read + row.write for row in rows),
+        thop=sum(row.thop for row in rows),
         peak=peak(nodes),
     )
 
@@ -88,8 +98,9 @@ def _row(node: Node) -> Row:
     layer, about, buffers, flops, read, write, thop = type(node.op).__name__.lower(), "", 0, 0, 0, 0, 0
     match node.op:
         case Conv(_, (rows, columns), stride, _, groups, bias):
-            layer, about = "Conv2d", f"{rows}x{columns}{f' /{stride}' * (stride > 1)}"
-            about += " depthwise" if 1 < groups == node.out.channels else f" groups {groups}" * (groups > 1)
+            deep = "dw " * (1 < groups == node.out.channels)
+            layer, about = "Conv2d", f"{deep}{rows}x{columns}{f'/{stride}' * (stride > 1)}"
+            about += f" g{groups}" * (groups > 1 and not deep)
             flops, read, write, thop = macs(node) + bias * out, numel + weights, out, macs(node)
         case Linear():
             layer, flops, read, write, thop = "Linear", macs(node), numel + weights, out, macs(node)
@@ -101,7 +112,7 @@ def _row(node: Node) -> Row:
             if name in ("relu", "relu6"):  # torchstat knows no other of ours
                 flops, read, write = numel, numel, numel
         case Pool(mode, kernel, stride, _, _):
-            layer, about = POOLS[mode], f"{kernel}x{kernel}{f' /{stride}' * (stride > 1)}"
+            layer, about = POOLS[mode], f"{mode} {kernel}x{kernel}{f'/{stride}' * (stride > 1)}"
             flops, read, write, thop = numel, numel, out, out * (mode == "avg")
         case Mean():
             layer, thop = "AdaptiveAvgPool2d", numel + out
@@ -145,7 +156,7 @@ def cells(anchor: Anchor) -> tuple[Cell, ...]:
     ours = published_totals(anchor)
     pairs = [
         ("params", printed.params, ours.params),
-        ("flops", printed.flops, ours.torchstat if printed.convention == "torchstat" else ours.macs),
+        ("FLOPs", printed.flops, ours.torchstat if printed.convention == "torchstat" else ours.macs),
         ("memory", printed.memory, ours.memory),
     ]
     return tuple(_cell(what, text, number) for what, text, number in pairs if text)
@@ -157,13 +168,16 @@ def published_totals(anchor: Anchor) -> Totals:
 
 
 def status(anchor: Anchor) -> str:
-    """How `anchor` agrees with its paper: "exact" to every printed digit, "within x %", or "interpretation"."""
+    """How `anchor` agrees with its paper: "exact" to every printed digit, "within x %", or "interpretation".
+
+    "-" where the paper prints no figure.
+    """
     if anchor.reading:
         return "interpretation"
     compared = cells(anchor)
     missed = [abs(cell.error) for cell in compared if cell.ours != cell.printed]
     if not compared:
-        return "nothing printed"
+        return "-"
     return f"within {100 * max(missed):.1g} %" if missed else "exact"
 
 
@@ -178,4 +192,4 @@ def _cell(what: str, text: str, number: int) -> Cell:
 def profile(arch: Arch, modules: Collection[str] = MODULES) -> tuple[tuple[Row, ...], Totals]:
     """The layer table of `arch` and its totals. Raises ValueError, with its path, where a part does not fit."""
     nodes = graph(arch)
-    return table(nodes), totals(nodes, modules)
+    return table(nodes, modules), totals(nodes, modules)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from nas.arch import Anchor, Arch, cost
-from nas.plan import Plan, quantity
+from nas.plan import Plan
 from nas.profile import Check, Row, Totals, cells, published_totals, status
 from nas.runs import Run
 from nas.trial import Trial, best
@@ -181,33 +181,35 @@ def print_anchors(anchors: Sequence[Anchor], json: bool) -> None:
     if json:
         print(jsonlib.dumps({"flops": FLOPS_ARE, "anchors": [_anchor_data(anchor) for anchor in anchors]}))
         return
+    console = _console(150)
+    columns = ["anchor", "input", "params", "ours", "FLOPs", "ours", "by", "MACs", "top-1", "status"]
+    shown = range(len(columns)) if console.width >= 140 else (0, 3, 7, 8, 9)
     table = Table(title="published networks")
-    table.add_column("anchor", no_wrap=True)
-    for heading in ("input", "params", "ours", "FLOPs", "ours", "by", "MACs", "top-1", "status"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for i in shown:
+        table.add_column(columns[i], justify="right" if i else "left", no_wrap=True)
     for anchor in anchors:
         printed, ours = anchor.published, {cell.what: cell.ours for cell in cells(anchor)}
         total = published_totals(anchor)
-        table.add_row(
+        row = [
             anchor.name,
             f"{anchor.arch.resolution}/{anchor.arch.classes}",
             printed.params or "-",
             ours.get("params", f"{total.params / 1e6:.2f}M"),
             printed.flops or "-",
-            ours.get("flops", "-"),
+            ours.get("FLOPs", "-"),
             {"torchstat": "torchstat", "macs": "MACs"}[printed.convention] if printed.flops else "-",
-            f"{total.macs / 1e6:,.2f} M",
+            f"{total.macs / 1e6:,.2f}M",
             printed.top1.partition(" (")[0].partition(",")[0] or "-",
             status(anchor),
-        )
-    console = _console(150)
+        ]
+        table.add_row(*(row[i] for i in shown))
     console.print(table)
     _say(
         console,
         [
-            "input: resolution / classes. First params and FLOPs: as the paper prints them; ours: counted by the same",
-            "convention. torchstat counts batch norm and, where they were modules in the code measured, activations",
-            f"and pools beside the multiply-accumulates. MACs: {FLOPS_ARE}",
+            "input: resolution / classes. params, FLOPs: as the paper prints them; ours: by the convention it used.",
+            "torchstat counts batch norm too and, where they were modules in the code measured, activations and pools.",
+            "MACs: multiply-accumulates of convolutions and linear layers, one image: what nas calls FLOPs.",
             *(f"{anchor.name}: {anchor.note}." for anchor in anchors if anchor.note and _needs_word(anchor)),
         ],
     )
@@ -247,8 +249,8 @@ def print_projections(space: str, rows: Sequence[tuple[Anchor, Arch]], json: boo
     _say(
         console,
         [
-            "projected: no point of the space. Its nearest point, as far as a short descent found, is most like it in MACs,",
-            "params and layers at each resolution, and in the kinds of blocks; --json holds its architecture.",
+            "projected: no point of the space. Its nearest point, as far as a short descent found, is most like it in",
+            "MACs, params and layers at each resolution, and in the kinds of blocks; --json holds its architecture.",
         ],
     )
 
@@ -281,20 +283,20 @@ def print_profile(
         return
     table = Table(title=f"{name} at {arch.resolution}x{arch.resolution}, {arch.classes} classes")
     table.add_column("layer", no_wrap=True)
-    table.add_column("what", no_wrap=not full)
-    for heading in ("output", "params", "MACs", "torchstat FLOPs", "memory R+W"):
+    table.add_column("what")
+    for heading in ("output", "params", "MACs", "torchstat", "read + write"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row, layer, what in _full_rows(rows) if full else _block_rows(rows):
         table.add_row(
             layer,
             what,
-            f"{row.channels} x {row.size} x {row.size}",
+            f"{row.channels}x{row.size}x{row.size}",
             f"{row.params:,}",
             f"{row.macs:,}",
             f"{row.flops:,}",
             f"{4 * (row.read + row.write) / 1024:,.1f} KB",
         )
-    console = _console()
+    console = _console(125)
     console.print(table)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right")
@@ -313,11 +315,11 @@ def _totals_lines(totals: Totals, modules: Sequence[str], anchor: Anchor | None)
     lines = [
         (f"{totals.macs:,}", "MACs of convolutions and linear layers: the FLOPs of nas, and of most papers"),
         (f"{totals.params:,}", f"params; {totals.params_bn:,} with batch norm's running statistics"),
-        (f"{totals.torchstat:,}", f"FLOPs as torchstat 0.0.7 counts them; weightless modules: {seen}"),
+        (f"{totals.torchstat:,}", f"FLOPs as torchstat 0.0.7 counts them; of the layers without weights: {seen}"),
         (f"{totals.memory / 2**20:.2f} MB", "memory read + write as torchstat counts it (MB: 2^20 bytes)"),
         (f"{totals.thop:,}", "FLOPs as thop counted them before 2022"),
         (
-            f"{quantity(totals.peak)}",
+            f"{totals.peak:,}",
             f"activations held at once: {totals.peak / 1024:,.0f} KB in int8, four times that in fp32",
         ),
     ]

@@ -48,7 +48,11 @@ ANCHORS = {
     anchor.name: anchor
     for anchor in (
         Anchor(
-            "squeezenet", squeezenet(), "paper 003, comparison", Published(flops="833M", modules=("ReLU", "MaxPool2d"))
+            "squeezenet",
+            squeezenet(),
+            "paper 003, comparison",
+            Published(flops="833M", modules=("ReLU", "MaxPool2d")),
+            note="quoted by the paper, which prints no architecture; torchstat would say 830M of version 1.0",
         ),
         Anchor(
             "squeezenet-32",

@@ -5,6 +5,8 @@ import pytest
 from nas.graph import Cost
 from nas.plan import Budget, parse_budget
 
+COSTS = {"small": lambda: Cost(10, 20, 30), "wide": lambda: Cost(100, 2, 300)}
+
 
 @pytest.mark.parametrize(
     ("texts", "budget"),
@@ -17,11 +19,17 @@ from nas.plan import Budget, parse_budget
         (["25MFLOPs", "400KParams"], Budget(25_000_000, 400_000)),
         ([" 1.5GFLOPs "], Budget(macs=1_500_000_000)),
         (["24_084_544FLOPs"], Budget(macs=24_084_544)),
+        (["128KBpeak"], Budget(peak=131_072)),
+        (["128kbPeak32"], Budget(peak=32_768)),
+        (["0.5MBpeak,25MFLOPs"], Budget(25_000_000, peak=524_288)),
+        (["small"], Budget(10, 20, 30)),
+        (["small,15FLOPs"], Budget(15, 20, 30)),
+        (["small", "wide"], Budget(10, 2, 30)),
     ],
 )
 def test_parse(texts: list[str], budget: Budget) -> None:
-    assert parse_budget(texts) == budget
-    assert parse_budget([str(budget)]) == budget
+    assert parse_budget(texts, COSTS) == budget
+    assert parse_budget([str(budget)], {}) == budget
 
 
 @pytest.mark.parametrize(
@@ -39,16 +47,19 @@ def test_parse(texts: list[str], budget: Budget) -> None:
         (["-25MFLOPs"], r"'-25MFLOPs' must be above 0"),
         (["0FLOPs"], r"must be above 0"),
         (["25MFLOPs,30MMACs"], r"limits macs a second time"),
+        (["smal"], r"'smal' is not understood; did you mean small\? a budget is"),
+        (["3Bpeak32"], r"must be above 0"),
     ],
 )
 def test_refusals(texts: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        parse_budget(texts)
+        parse_budget(texts, COSTS)
 
 
 def test_keeps_is_exact_at_the_limit() -> None:
     budget = Budget(macs=24_084_544, params=364_138)
-    assert budget.keeps(Cost(24_084_544, 364_138)) and budget.use(Cost(24_084_544, 1)) == 1
-    assert not budget.keeps(Cost(24_084_545, 364_138))
-    assert not budget.keeps(Cost(24_084_544, 364_139))
-    assert Budget(macs=10).keeps(Cost(10, 10**12))
+    assert budget.keeps(Cost(24_084_544, 364_138, 10**9)) and budget.use(Cost(24_084_544, 1, 1)) == 1
+    assert not budget.keeps(Cost(24_084_545, 364_138, 1))
+    assert not budget.keeps(Cost(24_084_544, 364_139, 1))
+    assert Budget(macs=10).keeps(Cost(10, 10**12, 1))
+    assert Budget(peak=10).keeps(Cost(1, 1, 10)) and not Budget(peak=10).keeps(Cost(1, 1, 11))

@@ -65,7 +65,7 @@ def test_a_record_that_contradicts_itself_is_no_trial(tmp_path: Path) -> None:
     file = run.path / "trials.jsonl"
     file.write_text(file.read_text().replace('"width": 96', '"width": 960'))
     trials, problems = read_trials(run)
-    assert not trials and "arch is not d4abf87d53 of Cost(macs=24084544" in problems[0]
+    assert not trials and "arch is not c6177ce8c1 of Cost(macs=24084544" in problems[0]
 
 
 def test_a_folder_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:

@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.arch import Arch, Head, Stage, Stem, arch_id, cost
-from nas.blocks import BLOCKS, Bottleneck
+from nas.blocks import Bottleneck
 from nas.counting import count
-from nas.model import MODULES, build
+from nas.model import build
 from nas.space import Choices, Space, decode, draw, encode, fitted, least, of, one_of, sample, size, wander
 from nas.values import from_json, to_json
 from search_spaces import ANCHORS, SPACES
 
 Kernel = tuple[int, ...] | Literal["filled"]
+Shortcut = Literal["none", "identity", "project"]
 
 TINY = Space(
     "tiny",
@@ -69,20 +70,11 @@ def test_ten_thousand_round_trips(name: str) -> None:
         assert from_json(Arch, to_json(arch)) == arch
 
 
-@pytest.mark.parametrize("name", SPACES)
-def test_cost_equals_what_is_counted_on_the_built_model(name: str) -> None:
-    rng = random.Random(1)
-    for _ in range(150):
-        arch = sample(fitted(SPACES[name], rng.choice((28, 32, 33, 48)), rng.choice((2, 10, 100))), rng)
-        with torch.device("meta"):
-            assert count(build(arch), arch.resolution) == cost(arch), to_json(arch)
-
-
 @pytest.mark.parametrize("kernel", [(7,), (3, 7), (3, 5, 7), "filled"], ids=str)
-@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("shortcut", ["none", "identity", "project"])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_cost_of_knobs_that_no_space_turns(kernel: Kernel, residual: bool, stride: int) -> None:
-    block = Bottleneck(1.5, kernel=kernel, se=0.5, residual=residual, expand_from="input")
+def test_cost_of_knobs_that_no_space_turns(kernel: Kernel, shortcut: Shortcut, stride: int) -> None:
+    block = Bottleneck(1.5, kernel=kernel, se=0.5, shortcut=shortcut, expand_from="input")
     arch = Arch(Stem(12, stride=2), (Stage(block, 20, 3, stride, concat=True),), Head(24), resolution=37, classes=7)
     with torch.device("meta"):
         assert count(build(arch), 37) == cost(arch)
@@ -124,7 +116,11 @@ def test_size_of_a_space_with_alternatives() -> None:
     assert size(Space("odd", of(dict, a=inner, b=one_of(1, 2)))) == (2 + 3) * 2
 
 
-@pytest.mark.parametrize("measure", [lambda a: cost(a).macs, lambda a: cost(a).params], ids=["macs", "params"])
+@pytest.mark.parametrize(
+    "measure",
+    [lambda a: cost(a).macs, lambda a: cost(a).params, lambda a: (cost(a).peak, cost(a).macs)],
+    ids=["macs", "params", "peak"],
+)
 @pytest.mark.parametrize("name", SPACES)
 def test_nothing_is_smaller_than_the_least(name: str, measure: Callable[[Arch], int]) -> None:
     space, rng = SPACES[name], random.Random(2)
@@ -166,7 +162,3 @@ def test_a_digest_follows_the_choices() -> None:
     changed = Space("tiny", of(Arch, **(dict(TINY.template.fields) | {"head": Head(24)})))
     assert changed.digest != TINY.digest
     assert fitted(TINY, 64, 10).digest != fitted(TINY, 32, 10).digest
-
-
-def test_every_block_kind_has_a_module() -> None:
-    assert set(MODULES) == set(BLOCKS.values())
