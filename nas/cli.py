@@ -313,7 +313,8 @@ def _architecture(network: str, resolution: int | None, classes: int | None) -> 
             raise ValueError(f"{file} cannot be read ({error.strerror}); give an anchor or an arch.json") from None
     else:
         arch = _named({name: anchor.arch for name, anchor in ANCHORS.items()}, network, "network")
-    return replace(arch, resolution=resolution or arch.resolution, classes=classes or arch.classes)
+    resolution = arch.resolution if resolution is None else resolution
+    return replace(arch, resolution=resolution, classes=arch.classes if classes is None else classes)
 
 
 def _costs(resolution: int, classes: int) -> "dict[str, Callable[[], Cost]]":

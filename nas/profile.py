@@ -178,7 +178,7 @@ def status(anchor: Anchor) -> str:
     missed = [abs(cell.error) for cell in compared if cell.ours != cell.printed]
     if not compared:
         return "-"
-    return f"within {100 * max(missed):.1g} %" if missed else "exact"
+    return f"within {100 * max(missed):.2g} %" if missed else "exact"
 
 
 def _cell(what: str, text: str, number: int) -> Cell:

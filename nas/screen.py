@@ -181,7 +181,7 @@ def print_anchors(anchors: Sequence[Anchor], json: bool) -> None:
     if json:
         print(jsonlib.dumps({"flops": FLOPS_ARE, "anchors": [_anchor_data(anchor) for anchor in anchors]}))
         return
-    console = _console(150)
+    console = _console(155)
     columns = ["anchor", "input", "params", "ours", "FLOPs", "ours", "by", "MACs", "top-1", "status"]
     shown = range(len(columns)) if console.width >= 140 else (0, 3, 7, 8, 9)
     table = Table(title="published networks")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nas.arch import Arch, Head, Stage, Stem
+from nas.blocks import ShuffleV2
 from nas.plan import Budget
 from nas.runs import append_trial, create
 from nas.space import fitted
@@ -34,6 +36,11 @@ def entries(folder: Path) -> set[str]:
     [
         ((), "--budget is missing; a budget is a number and a unit"),
         (("--budget", "25MFLOP5"), "budget '25MFLOP5' is not understood"),
+        (("--budget", "lowres-mobilnet"), "budget 'lowres-mobilnet' is not understood; did you mean lowres-mobilenet?"),
+        (
+            ("--budget", "10KBpeak"),
+            "no network of space lightweight keeps the budget 10KBpeak: the smallest has 24,576",
+        ),
         (("--budget", "-25MFLOPs"), "budget '-25MFLOPs' must be above 0"),
         (("--budget", "25MFLOPs", "--dataset", "cifar11"), "dataset 'cifar11' is unknown; one of digits, cifar10"),
         (("--budget", "25MFLOPs", "--space", "lite"), "space 'lite' is unknown; one of lightweight, lowres"),
@@ -44,7 +51,10 @@ def entries(folder: Path) -> set[str]:
         (("--budget", "25MFLOPs", "--data", "."), "dataset digits takes no --data"),
         (("--budget", "25MFLOPs", "--dataset", "folder:x"), "/x has no train/; it needs train/CLASS/* and test/CLASS"),
         (("--budget", "0.5MFLOPs", "--dataset", "cifar10"), "no network of space lightweight keeps the budget"),
-        (("--budget", "0.5MFLOPs"), "no network of space lightweight keeps the budget 500KFLOPs: the smallest has 1,2"),
+        (
+            ("--budget", "0.5MFLOPs"),
+            "no network of space lightweight keeps the budget 500KFLOPs: the smallest has 829,4",
+        ),
         (("--budget", "1KParams", "--space", "lowres"), "no network of space lowres keeps the budget 1KParams"),
         (("--resume", "nowhere"), "nowhere is no run"),
         (("--resume", "runs/taken"), "runs/taken is no run"),
@@ -109,9 +119,9 @@ def test_help_does_not_import_torch() -> None:
     code = """
 import sys
 from nas.cli import app
-for args in (["--help"], ["search", "--help"], ["show", "--help"], ["--version"]):
+for args in ("--help", "search --help", "show --help", "--version", "anchors", "profile lowres-mobilenet"):
     try:
-        app(args)
+        app(args.split())
     except SystemExit as error:
         assert not error.code, error.code
 heavy = sorted({"torch", "torchvision", "optuna", "sklearn", "numpy"} & set(sys.modules))
@@ -125,18 +135,20 @@ assert not heavy, heavy
 def test_a_search_of_digits_and_its_result(here: Path) -> None:
     ended = nas("search", "--budget", "3MFLOPs", "--trials", "2", "--run", "tiny", "--space", "lowres", "--json")
     assert ended.returncode == 0, ended.stderr
-    assert "wave 1, trial 6" in ended.stderr
+    assert "wave 1, trial" in ended.stderr
     result = json.loads(ended.stdout)
     assert result["run"] == "runs/tiny" and result["beats_baseline"] is None
-    assert [t["state"] for t in result["trials"][:6]] == ["refused"] * 6
-    assert sorted(t["state"] for t in result["trials"][6:]) == ["complete", "pruned"]
+    anchors = [t for t in result["trials"] if t["anchor"]]
+    assert len(anchors) > 20 and {t["state"] for t in anchors} == {"refused"}
+    assert anchors[0]["anchor"] == "lowres-mobilenet"
+    assert sorted(t["state"] for t in result["trials"] if not t["anchor"]) == ["complete", "pruned"]
     assert {p.name for p in (here / "runs" / "tiny").iterdir()} >= {"plan.json", "study.log", "trials.jsonl", "best"}
     best = json.loads((here / "runs" / "tiny" / "best" / "arch.json").read_text())
     assert best == result["best"]["arch"]
     shown = nas("show", "runs/tiny", "--json")
     assert json.loads(shown.stdout) == result
     table = nas("show", "runs/tiny").stdout
-    assert "over the budget" in table and result["best"]["arch_id"] in table
+    assert "Over the budget, not trained: lowres-mobilenet, " in table and result["best"]["arch_id"] in table
     assert "multiply-accumulates" in table and "288 validation images" in table
     # Resumed when it is done already, it trains nothing and says the same.
     again = nas("search", "--resume", "runs/tiny", "--json", "--quiet")
@@ -154,3 +166,75 @@ def test_the_table_compares_with_the_baseline(here: Path) -> None:
     assert "beats it, +2.50" in table and "the baseline" in table and "equal" in table
     assert "Trained on 384 images in 0.1 min, 128 images a second." in table
     assert set(names[::2]) <= set(ANCHORS)
+
+
+def test_profile_without_building(here: Path) -> None:
+    printed = nas("profile", "lowres-mobilenet", "--json")
+    assert printed.returncode == 0, printed.stderr
+    result = json.loads(printed.stdout)
+    assert result["totals"]["macs"] == sum(row["macs"] for row in result["layers"]) == 24_084_544
+    assert result["totals"]["torchstat"] == sum(row["flops"] for row in result["layers"]) == 25_463_872
+    assert [cell["ours"] for cell in result["anchor"]["cells"]] == ["0.36M", "25.46M", "12.46MB"]
+    assert "multiply-accumulates" in result["flops"]
+    table = nas("profile", "lowres-mobilenet").stdout
+    assert "24,084,544  MACs" in table and "25.46M  FLOPs in" in table and "stage1.block0" in table
+    (here / "arch.json").write_text(json.dumps(result["arch"]))
+    again = json.loads(nas("profile", "arch.json", "--json").stdout)
+    assert again["totals"]["macs"] == 24_084_544 and again["anchor"] is None
+    larger = json.loads(nas("profile", "mobilenetv2", "--resolution", "32", "--classes", "10", "--json").stdout)
+    assert (larger["totals"]["params"], larger["totals"]["macs"]) == (2_236_682, 6_124_928)
+    assert larger["anchor"] is None  # what the paper prints is for other images
+    layers = nas("profile", "lowres-mobilenet", "--layers").stdout
+    assert "stage1.block1.depthwise.k13" in layers and "BatchNorm2d" in layers
+
+
+def test_profile_builds_and_counts_again_when_told(here: Path) -> None:
+    ended = nas("profile", "squeezenet-32", "--check")
+    assert ended.returncode == 0, ended.stderr
+    assert "54,136,992 on paper, 54,136,992 counted on the built model" in ended.stdout
+    assert "thop: 26 of 26 convolutions and linear layers agree" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("dpnet",), "network 'dpnet' is unknown; did you mean dp-net?"),
+        (("nowhere.json",), "nowhere.json cannot be read (No such file or directory); give an anchor"),
+        (("runs",), "runs/best/arch.json cannot be read"),
+        (("broken.json",), "broken.json is not JSON"),
+        (("other.json",), "other.json.stem is missing"),
+        (("misfit.json",), "stages.0: width must be even for a shuffle block, got 117"),
+        (("lowres-mobilenet", "--resolution", "0"), "resolution must be a whole number of at least 1, got 0"),
+        (("squeezenet", "--resolution", "8"), "does not fit a map of"),
+    ],
+)
+def test_networks_that_cannot_be_profiled(here: Path, args: tuple[str, ...], message: str) -> None:
+    (here / "runs").mkdir()
+    (here / "broken.json").write_text("{")
+    (here / "other.json").write_text("{}")
+    misfit = Arch(Stem(16), (Stage(ShuffleV2(), 117, 1),), Head())
+    (here / "misfit.json").write_text(to_json(misfit))
+    ended = nas("profile", *args)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith("nas: error: ") and ended.stderr.count("\n") == 1, ended.stderr
+    assert message in ended.stderr
+
+
+def test_anchors_as_a_table_and_as_json(here: Path) -> None:
+    table = nas("anchors").stdout
+    for name in ANCHORS:
+        assert f" {name} " in table
+    assert "exact" in table and "within 1.6 %" in table and "interpretation" in table
+    assert "dp-net: Table 1 to the letter; params are missed" in table
+    rows = json.loads(nas("anchors", "--json").stdout)["anchors"]
+    assert [row["name"] for row in rows] == list(ANCHORS)
+    assert {row["name"]: row["totals"]["macs"] for row in rows}["ghostnet"] == 141_150_512
+
+
+def test_a_budget_by_name(here: Path) -> None:
+    ended = nas("search", "--budget", "mobilenetv1-x0.5-32,3MFLOPs", "--trials", "1", "--space", "lowres", "--json")
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    assert result["plan"]["budget"] == {"macs": 3_000_000, "params": 823_722, "peak": 49_152}
+    assert result["run"] == "runs/digits-mobilenetv1-x0.5-32,3MFLOPs"
+    assert result["best"]["cost"]["peak"] <= 49_152
