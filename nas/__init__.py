@@ -1,3 +1,3 @@
 """nas: neural architecture search over lightweight convolutional blocks, under budgets that are kept."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

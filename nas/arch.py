@@ -132,30 +132,30 @@ class Drawn(NamedTuple):
     out: Map
 
 
-def wired(place: Place) -> Graph:
-    """The graph of a part alone. Raises ValueError where it cannot be drawn."""
+def wired(place: Place) -> tuple[Graph, Map]:
+    """The graph of a part alone, and the map that leaves it. Raises ValueError where it cannot be drawn."""
     g = Wiring(place.cin, place.size)
-    place.part.wire(g, g.input, place.cout, place.stride)
-    return g.graph
+    out = place.part.wire(g, g.input, place.cout, place.stride)
+    return g.graph, out
 
 
 @lru_cache(maxsize=1 << 16)
 def drawn(place: Place) -> Drawn:
     """Cost of a part, and the map that leaves it."""
-    nodes = wired(place)
-    return Drawn(cost_of(nodes), nodes[-1].out)
+    nodes, out = wired(place)
+    return Drawn(cost_of(nodes), out)
 
 
 @lru_cache(maxsize=1 << 12)
 def peak_beside_input(place: Place) -> int:
     """Peak of a part whose input is kept for someone else."""
-    return peak(wired(place), input_stays=True)
+    return peak(wired(place)[0], input_stays=True)
 
 
 @lru_cache(maxsize=1 << 14)
 def drawing(place: Place) -> str:
     """What a part is drawn as: equal for two parts that are built alike."""
-    return fingerprint(wired(place))
+    return fingerprint(wired(place)[0])
 
 
 class Layer(NamedTuple):

@@ -261,7 +261,7 @@ def _begun(
 def _resumed(path: Path, data: Path | None) -> "tuple[Run, Plan, Space]":
     """The run in folder `path`, fit to be gone on with."""
     from nas.runs import open_run, read_trials
-    from nas.space import fitted
+    from nas.space import decode, fitted
     from search_spaces import SPACES
 
     folder, plan = open_run(path)
@@ -276,6 +276,10 @@ def _resumed(path: Path, data: Path | None) -> "tuple[Run, Plan, Space]":
         raise ValueError(
             f"{problems[0]}; the {len(found)} other trials are readable and stay; delete that line to go on without it"
         )
+
+    for trial in found:
+        if trial.choices and decode(where, trial.choices) != trial.arch:
+            raise ValueError(f"trial {trial.index} of {path} has choices that draw another network than its own")
 
     from nas.evaluate import loaded
 

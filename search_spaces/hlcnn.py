@@ -26,7 +26,7 @@ def hlcnn(table: list[tuple[int, int, int]], head: int = 0) -> Arch:
     return Arch(Stem(24, act="relu"), stages, Head(head, dropout=0.2))
 
 
-SOURCE = "paper 003 (HL-CNN)"
+SOURCE = "paper 003, FLOPs table"
 PRINTED = Published(flops="310M", top1="93.4 % CIFAR-10")
 NOTE = "our design from the paper's ingredients, sized to its 310M"
 

@@ -39,7 +39,7 @@ def at_32(arch: Arch) -> Arch:
 
 
 MODULES = ("ReLU", "MaxPool2d", "AdaptiveAvgPool2d")
-TABLE_3 = "paper 001 (DP-Net, 2022), Table 3"
+TABLE_3 = "paper 001, Table 3"
 
 
 def _rows(name: str, arch: Arch, params: str, flops: str, top5: str) -> tuple[Anchor, Anchor]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from nas.arch import Anchor, Arch, Head, Published, Stage, Stem
 from nas.blocks import ShuffleV2
 from nas.classics import Pool, ShuffleV1
-from search_spaces.mobilenet import AUGMENTED, PAPER_000
+from search_spaces.papers import COMPARED, compared
 
 V1 = [  # width, depth
     (240, 4),
@@ -65,8 +65,8 @@ ANCHORS = {
         Anchor(
             "shufflenetv1-32",
             shufflenetv1_32(),
-            PAPER_000,
-            Published("0.9M", "40.46M", "17.18MB", "torchstat", ("AvgPool2d",), f"89.94 % {AUGMENTED}"),
+            COMPARED,
+            compared("0.9M", "40.46M", "17.18MB", "89.94", "84.35", ("AvgPool2d",)),
         ),
         Anchor(
             "shufflenetv1-noshuffle-32",
@@ -81,8 +81,8 @@ ANCHORS = {
         Anchor(
             "shufflenetv2-x2-32",
             shufflenetv2((224, 488, 976)),
-            PAPER_000,
-            Published("5.3M", "183.86M", "37.57MB", "torchstat", top1=f"92.02 % {AUGMENTED}"),
+            COMPARED,
+            compared("5.3M", "183.86M", "37.57MB", "92.02", "86.95"),
         ),
     )
 }

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from nas.arch import cost
+from nas.blocks import BLOCKS
 from nas.cli import app
 from nas.data import DATASETS
+from nas.profile import status
 from nas.space import size
 from search_spaces import ANCHORS, SPACES
 
@@ -21,8 +23,21 @@ def test_its_first_two_commands_are_the_promised_ones() -> None:
 
 
 def test_the_anchors_table() -> None:
-    rows = [f"| `{a.name}` | {cost(a.arch).params:,} | {cost(a.arch).macs:,} | {a.source} |" for a in ANCHORS.values()]
+    rows = []
+    for anchor in ANCHORS.values():
+        spent, printed = cost(anchor.arch), anchor.published
+        paper = f"{printed.params or '-'}, {printed.flops or '-'}" if printed.params or printed.flops else "-"
+        images = f"{anchor.arch.resolution}/{anchor.arch.classes}"
+        rows.append(
+            f"| `{anchor.name}` | {images} | {spent.params:,} | {spent.macs:,} | {paper} | {status(anchor)} "
+            f"| {anchor.source} |"
+        )
     assert "\n".join(rows) in README, "README.md's anchors table should read\n" + "\n".join(rows)
+
+
+def test_the_kinds_table() -> None:
+    rows = [f"| `{kind}` | {(block.__doc__ or '').partition(chr(10))[0]} |" for kind, block in BLOCKS.items()]
+    assert "\n".join(rows) in README, "README.md's block kinds table should read\n" + "\n".join(rows)
 
 
 def test_the_spaces_table() -> None:
@@ -30,12 +45,21 @@ def test_the_spaces_table() -> None:
     assert "\n".join(rows) in README, "README.md's spaces table should read\n" + "\n".join(rows)
 
 
-def test_every_option_is_in_the_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["search", "show", "anchors", "profile"])
+def test_every_option_is_in_the_table(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit):
-        app(["search", "--help"])
+        app([command, "--help"])
     options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
-    assert options == set(re.findall(r"^\| `(--[a-z]+)` \|", README, re.MULTILINE))
+    section = README.partition(f"Options of `nas {command}`")[2].partition("\n\n\n")[0].partition("Options of `nas")[0]
+    assert options == set(re.findall(r"^\| `(--[a-z]+)` \|", section, re.MULTILINE))
+
+
+def test_every_command_is_named() -> None:
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert commands == set(re.findall(r"Options of `nas ([a-z]+)`", README))
 
 
 def test_every_dataset_is_named() -> None:
