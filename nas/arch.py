@@ -133,9 +133,11 @@ class Drawn(NamedTuple):
 
 
 def wired(place: Place) -> tuple[Graph, Map]:
-    """The graph of a part alone, and the map that leaves it. Raises ValueError where it cannot be drawn."""
+    """The graph of a part alone, and the map that leaves it: its last. Raises ValueError where it cannot be drawn."""
     g = Wiring(place.cin, place.size)
     out = place.part.wire(g, g.input, place.cout, place.stride)
+    if out.at != len(g.nodes) - 1:
+        raise ValueError(f"{type(place.part).__name__}.wire must return the last map that it draws")
     return g.graph, out
 
 
