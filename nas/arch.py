@@ -178,6 +178,9 @@ def walk(arch: Arch) -> tuple[Layer, ...]:
 
     def add(name: str, path: str, part: Part, reads: tuple[int, ...], cout: int, stride: int) -> int:
         sources = [layers[i].drawn.out for i in reads]
+        if len({source.size for source in sources}) > 1:
+            said = ", ".join(f"{source.channels}x{source.size}x{source.size}" for source in sources)
+            raise ValueError(f"{path}: the maps that it joins differ in size: {said}")
         cin = sum(source.channels for source in sources) if reads else IMAGE
         place = Place(part, cin, cout, stride, sources[0].size if reads else arch.resolution)
         try:
@@ -271,9 +274,11 @@ class Published:
     convention: Literal["macs", "torchstat"] = "macs"
     modules: tuple[str, ...] = ()
     """The layers besides convolutions, linear layers and batch norms that were modules in the code measured, by their
-    names in torch: torchstat sees no others."""
+    names in torch: torchstat sees no others. None of them where that code is not known."""
     top1: str = ""
     """Accuracy with its dataset and recipe, as in "89.38 % CIFAR-10 (SGD, cosine, 200 epochs)"."""
+    speed: str = ""
+    """As in "35 batches/s"; of the paper's own machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 
 from nas.classics import Basic, Fire, Mixed, Pool, PortedV3, ShuffleV1, Xception
 from nas.graph import Activation, Map, Wiring
-from nas.sizes import KERNELS, above, kernel_size, rounded, share
+from nas.sizes import KERNELS, check_above, check_kernel, check_share, rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Conv:
     bias: bool = False
 
     def __post_init__(self) -> None:
-        kernel_size(self.kernel)
+        check_kernel(self.kernel)
 
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
@@ -40,7 +40,7 @@ class Separable:
     act: Activation = "relu"
 
     def __post_init__(self) -> None:
-        kernel_size(self.kernel)
+        check_kernel(self.kernel)
 
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
@@ -75,8 +75,8 @@ class Bottleneck:
     """Expand even where the hidden width is the input's (paper 000); MobileNetV2 and V3 leave the layer out there."""
 
     def __post_init__(self) -> None:
-        above("expand", self.expand)
-        share("se", self.se)
+        check_above("expand", self.expand)
+        check_share("se", self.se)
         if self.kernel != "filled":
             if not isinstance(self.kernel, tuple) or not self.kernel:
                 raise ValueError(f"kernel must be a tuple of kernel sizes or 'filled', got {self.kernel!r}")
@@ -128,9 +128,9 @@ class Ghost:
     se: float = 0.0
 
     def __post_init__(self) -> None:
-        above("expand", self.expand)
-        kernel_size(self.kernel)
-        share("se", self.se)
+        check_above("expand", self.expand)
+        check_kernel(self.kernel)
+        check_share("se", self.se)
 
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
@@ -162,7 +162,7 @@ class ShuffleV2:
     kernel: int = 3
 
     def __post_init__(self) -> None:
-        kernel_size(self.kernel)
+        check_kernel(self.kernel)
 
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
@@ -222,17 +222,17 @@ class Partial:
     """Of the channels that go through the block, of the input's and of the output's."""
     project: bool = False
     act: Activation = "linear"
-    """After the concatenation."""
+    """After the concatenation; after the block where all channels go through it (share 1, or with `project`)."""
 
     def __post_init__(self) -> None:
-        above("share", self.share)
-        share("share", self.share)
+        check_above("share", self.share)
+        check_share("share", self.share)
 
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
         keeps_shape = stride == 1 and x.channels == cout
-        # A ReLU is that of the block inside, if it has one, called again: torchstat counts the last call.
-        act = "main.act" if self.act == "relu" else "act"
+        # A basic block's ReLU is called again, as in the usual code of ResNet: torchstat counts the last call.
+        act = "main.act" if self.act == "relu" and isinstance(self.block, Basic) else "act"
         if not keeps_shape and not self.project:
             with g.within("all"):
                 return self.block.wire(g, x, cout, stride)

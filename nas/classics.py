@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
 from nas.graph import Activation, Map, Wiring
-from nas.sizes import above, kernel_size
+from nas.sizes import check_above, check_kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ShuffleV1:
     """A quarter of these channels is the unit's inner width: the output's (published), or the conv path's alone."""
 
     def __post_init__(self) -> None:
-        above("groups", self.groups)
+        check_above("groups", self.groups)
 
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
@@ -65,8 +65,8 @@ class PortedV3:
     shortcut: bool = True
 
     def __post_init__(self) -> None:
-        above("expand", self.expand)
-        kernel_size(self.kernel)
+        check_above("expand", self.expand)
+        check_kernel(self.kernel)
 
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
@@ -112,7 +112,7 @@ class Fire:
     shortcut: bool = False
 
     def __post_init__(self) -> None:
-        above("squeeze", self.squeeze)
+        check_above("squeeze", self.squeeze)
 
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
@@ -143,8 +143,8 @@ class Pool:
         if cout != x.channels:
             raise ValueError(f"width must be the input's {x.channels} for a pool, got {cout}")
         spec = f"{self.mode}pool_{self.kernel}_{stride}_{self.pad}{'_ceil' * self.ceil}"
-        name = f"shared_{spec}" if self.shared else "main"
-        return g.pool(name, x, self.mode, self.kernel, stride, self.pad, self.ceil, self.shared)
+        module = f"shared_{spec}" if self.shared else ""
+        return g.pool("main", x, self.mode, self.kernel, stride, self.pad, self.ceil, module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,10 @@ class Step:
     pad: bool = True
     separable: bool = False
     """A depthwise convolution, then 1x1, with nothing between (Xception)."""
+
+    def __post_init__(self) -> None:
+        if len(self.kernel) != 2:
+            raise ValueError(f"kernel must be (rows, columns), got {self.kernel}")
 
     def wire(self, g: Wiring, x: Map, stride: int, bias: bool) -> Map:
         """This step from `x`."""

@@ -5,12 +5,14 @@ Results go to standard output, progress and errors to standard error. Exit codes
 on, 2 the request cannot be met, 130 interrupted.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
@@ -67,7 +69,10 @@ def search(
     context: typer.Context,
     budget: Annotated[
         list[str] | None,
-        typer.Option(help="Upper limit that every network keeps: 25MFLOPs, 0.4MParams; join with commas or repeat."),
+        typer.Option(
+            help="Upper limits that every network keeps: 25MFLOPs, 0.4MParams, 128KBpeak, or an anchor's name for what "
+            "that network costs; join with commas or repeat."
+        ),
     ] = None,
     dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, or folder:PATH.")] = "digits",
     data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
@@ -130,8 +135,10 @@ def show(
     with refusing():
         folder, plan = open_run(run)
     found, problems = read_trials(folder)
-    for problem in problems:
+    for problem in problems[:3]:
         print(f"nas: warning: {problem}", file=sys.stderr)
+    if len(problems) > 3:
+        print(f"nas: warning: {len(problems) - 3} more records cannot be read", file=sys.stderr)
     print_result(folder, plan, found, BASELINE, json)
 
 
@@ -187,15 +194,15 @@ def profile(
     with refusing():
         arch = _architecture(network, resolution, classes)
         anchor = ANCHORS.get(network)
-        as_published = anchor is not None and anchor.published.convention == "torchstat"
-        modules = anchor.published.modules if anchor and as_published else MODULES
+        modules = anchor.published.modules if anchor else MODULES
         rows, totals = profiled(arch, modules)
     checked = None
     if check:
         from nas.counting import check as counted
 
         try:
-            checked = counted(arch, modules)
+            with refusing():
+                checked = counted(arch, modules)
         except ImportError as error:
             fail(f"--check needs thop: {error}; pip install thop setuptools", 1)
     unchanged = anchor if anchor and arch == anchor.arch else None  # else what the paper prints does not apply
@@ -309,12 +316,13 @@ def _architecture(network: str, resolution: int | None, classes: int | None) -> 
     path = Path(network)
     if network in ANCHORS:
         arch = ANCHORS[network].arch
-    elif path.is_dir() or path.suffix == ".json":
-        file = path / "best" / "arch.json" if path.is_dir() else path
+    elif path.suffix == ".json" or (network and os.path.isdir(path)):  # False, too, for a name that is too long
+        file = path / "best" / "arch.json" if os.path.isdir(path) else path
         try:
-            arch = from_json(Arch, file.read_text(), str(file))
-        except OSError as error:
-            raise ValueError(f"{file} cannot be read ({error.strerror}); give an anchor or an arch.json") from None
+            text = file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{file} cannot be read ({error}); give an anchor or an arch.json") from None
+        arch = from_json(Arch, text, str(file))
     else:
         arch = _named({name: anchor.arch for name, anchor in ANCHORS.items()}, network, "network")
     resolution = arch.resolution if resolution is None else resolution
@@ -326,10 +334,15 @@ def _costs(resolution: int, classes: int) -> "dict[str, Callable[[], Cost]]":
     from nas.arch import cost
     from search_spaces import ANCHORS
 
-    def spent(anchor: "Anchor") -> "Callable[[], Cost]":
-        return lambda: cost(replace(anchor.arch, resolution=resolution, classes=classes))
+    def spent(anchor: "Anchor") -> "Cost":
+        if anchor.arch.resolution != resolution:
+            small = f"{anchor.name}-{resolution}"
+            hint = f"did you mean {small}?" if small in ANCHORS else "give a number"
+            side = anchor.arch.resolution
+            raise ValueError(f"budget {anchor.name!r} is a network for {side}x{side}, not {resolution}; {hint}")
+        return cost(replace(anchor.arch, classes=classes))
 
-    return {name: spent(anchor) for name, anchor in ANCHORS.items()}
+    return {name: partial(spent, anchor) for name, anchor in ANCHORS.items()}
 
 
 def _anchors(plan: "Plan") -> "list[Anchor]":

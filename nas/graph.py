@@ -137,12 +137,14 @@ IN_PLACE = (Norm, Act, Add, Scale, Gain, Dropout)  # may write over what they re
 
 
 class Node(NamedTuple):
-    """A layer in its place; `name` is its path in the network, and that of its module."""
+    """A layer in its place; `name` is its path in the network."""
 
     name: str
     op: Op
     reads: tuple[Map, ...]
     out: Map
+    module: str
+    """The path of its module: the name, but for a module that is called in several places."""
 
 
 Graph: TypeAlias = tuple[Node, ...]
@@ -183,6 +185,8 @@ class Wiring:
     ) -> Map:
         """Convolution, padded by half its kernel unless `pad` is off. Raises ValueError where it does not fit."""
         rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
+        if cout < 1 or rows < 1 or columns < 1:
+            raise ValueError(f"{name} must have a width and a kernel of at least 1, got {cout} and {rows}x{columns}")
         around = (rows // 2, columns // 2) if pad else (0, 0)
         if x.channels % groups or cout % groups:
             raise ValueError(f"{groups} groups must divide the channels of {name}, got {x.channels} to {cout}")
@@ -216,6 +220,8 @@ class Wiring:
 
     def linear(self, name: str, x: Map, cout: int) -> Map:
         """Linear layer with bias over a map of size 1."""
+        if cout < 1:
+            raise ValueError(f"{name} must have a width of at least 1, got {cout}")
         return self._add(name, Linear(cout, True), (x,), cout, 1)
 
     def norm(self, name: str, x: Map) -> Map:
@@ -235,21 +241,20 @@ class Wiring:
         stride: int,
         pad: int = 0,
         ceil: bool = False,
-        shared: bool = False,
+        module: str = "",
     ) -> Map:
         """Pooling; with `ceil` windows may hang over the edge. Raises ValueError where it does not fit.
 
-        `shared`: the name is the whole path, and all nodes of that name are calls of one module.
+        `module`: the one module that all nodes which name it call; by default each has its own.
         """
+        if kernel < 1 or not 0 <= 2 * pad <= kernel:
+            raise ValueError(f"{name} must have a kernel of at least 1 and at most half of it as padding, got {kernel}")
         size = _windows(x.size + ceil * (stride - 1), kernel, stride, pad)
         if ceil and (size - 1) * stride >= x.size + pad:
             size -= 1  # a window has to begin inside
         if size < 1:
             raise ValueError(f"{name} ({mode} pool {kernel}, stride {stride}) does not fit a map of {x.size}x{x.size}")
-        path, self._path = self._path, "" if shared else self._path
-        out = self._add(name, Pool(mode, kernel, stride, pad, ceil), (x,), x.channels, size)
-        self._path = path
-        return out
+        return self._add(name, Pool(mode, kernel, stride, pad, ceil), (x,), x.channels, size, module)
 
     def mean(self, name: str, x: Map) -> Map:
         """Global average pooling."""
@@ -260,7 +265,9 @@ class Wiring:
         return self._add(name, Pad(), (x,), x.channels, x.size + 1)
 
     def cat(self, name: str, maps: Sequence[Map]) -> Map:
-        """Concatenation of channels; of one map, the map."""
+        """Concatenation of channels; of one map, the map. Raises ValueError on none, or where their sizes differ."""
+        if len({m.size for m in maps}) != 1:
+            raise ValueError(f"{name} must join maps of one size, got {', '.join(_said(m) for m in maps) or 'none'}")
         if len(maps) == 1:
             return maps[0]
         return self._add(name, Cat(), tuple(maps), sum(m.channels for m in maps), maps[0].size)
@@ -278,7 +285,9 @@ class Wiring:
         return x if groups == 1 else self._add(name, Shuffle(groups), (x,), x.channels, x.size)
 
     def add(self, name: str, x: Map, y: Map) -> Map:
-        """Sum."""
+        """Sum. Raises ValueError where the shapes differ."""
+        if x[1:] != y[1:]:
+            raise ValueError(f"{name} must add maps of one shape, got {_said(x)} and {_said(y)}")
         return self._add(name, Add(), (x, y), x.channels, x.size)
 
     def gain(self, name: str, x: Map) -> Map:
@@ -287,6 +296,8 @@ class Wiring:
 
     def dropout(self, name: str, x: Map, share: float) -> Map:
         """Dropout; a share of 0 adds nothing."""
+        if not 0 <= share < 1:
+            raise ValueError(f"{name} must be at least 0 and below 1, got {share}")
         return self._add(name, Dropout(share), (x,), x.channels, x.size) if share else x
 
     def gate(
@@ -303,10 +314,15 @@ class Wiring:
                 share = self.linear("expand", share, x.channels)
             return self._add("scale", Scale(), (x, self.act("act", share, act)), x.channels, x.size)
 
-    def _add(self, name: str, op: Op, reads: tuple[Map, ...], channels: int, size: int) -> Map:
+    def _add(self, name: str, op: Op, reads: tuple[Map, ...], channels: int, size: int, module: str = "") -> Map:
         out = Map(len(self.nodes), channels, size)
-        self.nodes.append(Node(self._path + name, op, reads, out))
+        path = self._path + name
+        self.nodes.append(Node(path, op, reads, out, module or path))
         return out
+
+
+def _said(x: Map) -> str:
+    return f"{x.channels}x{x.size}x{x.size}"
 
 
 def _windows(size: int, kernel: int, stride: int, pad: int) -> int:

@@ -54,7 +54,6 @@ def shuffled(x: Tensor, groups: int) -> Tensor:
 
 
 ACTIVATIONS: dict[Activation, Callable[[bool], nn.Module]] = {  # told whether to work in place
-    "linear": lambda _: nn.Identity(),
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "hswish": nn.Hardswish,
@@ -105,10 +104,10 @@ def assembled(nodes: Graph) -> fx.GraphModule:
     flat: set[int] = set()  # values of shape (N, C); all others are (N, C, H, W)
     shared: dict[str, Op] = {}
     for node in nodes:
-        made = module(node, node.name not in guarded)
+        made = module(node, node.module not in guarded)
         if made is not None:
-            modules.setdefault(node.name, made)  # one name, one module, however often it is called
-            assert shared.setdefault(node.name, node.op) == node.op, f"two different layers are called {node.name}"
+            modules.setdefault(node.module, made)
+            assert shared.setdefault(node.module, node.op) == node.op, f"two different layers are called {node.module}"
         values.append(_call(code, node, [values[read.at] for read in node.reads], flat))
         if isinstance(node.op, Linear) or (isinstance(node.op, Act | Dropout) and node.reads[0].at in flat):
             flat.add(node.out.at)
@@ -124,12 +123,12 @@ def assembled(nodes: Graph) -> fx.GraphModule:
 
 
 def _read_elsewhere(nodes: Graph) -> set[str]:
-    """Names of activations that must not write over what they read.
+    """Modules of activations that must not write over what they read.
 
     Someone else reads it too, it is a view, or it is the output that an activation before needs for its gradient.
     """
     readers = Counter(read.at for node in nodes for read in node.reads)
-    acting = [(node.name, node.reads[0].at) for node in nodes if isinstance(node.op, Act)]
+    acting = [(node.module, node.reads[0].at) for node in nodes if isinstance(node.op, Act)]
     return {name for name, x in acting if readers[x] > 1 or isinstance(nodes[x].op, Input | Slice | Act)}
 
 
@@ -154,7 +153,7 @@ def _call(code: fx.Graph, node: Node, x: list[fx.Node], flat: set[int]) -> fx.No
                 gate = code.call_method("unflatten", (gate, 1, (-1, 1, 1)))
             return code.call_function(operator.mul, (x[0], gate))
         case Linear() if node.reads[0].at not in flat:
-            return code.call_module(node.name, (code.call_function(torch.flatten, (x[0], 1)),))
+            return code.call_module(node.module, (code.call_function(torch.flatten, (x[0], 1)),))
         case Conv() if node.reads[0].at in flat:
-            return code.call_module(node.name, (code.call_method("unflatten", (x[0], 1, (-1, 1, 1))),))
-    return code.call_module(node.name, (x[0],))
+            return code.call_module(node.module, (code.call_method("unflatten", (x[0], 1, (-1, 1, 1))),))
+    return code.call_module(node.module, (x[0],))

@@ -68,6 +68,8 @@ def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) 
     limits: dict[str, int] = {}
     implied: dict[str, int] = {}
     for text in (item.strip() for item in ",".join(texts).split(",")):
+        if not text:
+            raise ValueError(f"budget {','.join(texts)!r} has an empty item; {BUDGET_HELP}")
         if text in costs:
             cost = costs[text]()
             for name, spent in (("macs", cost.macs), ("params", cost.params), ("peak", cost.peak)):
@@ -79,8 +81,8 @@ def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) 
             raise ValueError(f"budget {text!r} is not understood; {meant}{BUDGET_HELP}")
         name, prefixes, size = UNITS[match[3].lower()]
         limit = round(float(match[1]) * prefixes[match[2].lower()]) // size
-        if limit <= 0:
-            raise ValueError(f"budget {text!r} must be above 0; {BUDGET_HELP}")
+        if limit < 1:
+            raise ValueError(f"budget {text!r} must allow at least 1; {BUDGET_HELP}")
         if name in limits:
             raise ValueError(f"budget {text!r} limits {name} a second time; give each quantity once")
         limits[name] = limit

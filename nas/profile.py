@@ -7,6 +7,7 @@ measured decides what it printed, and is part of the convention.
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from decimal import ROUND_UP, Decimal
 
 from nas.arch import Anchor, Arch, graph
 from nas.graph import Act, Conv, Graph, Linear, Mean, Node, Norm, Pool, macs, params, peak
@@ -70,12 +71,12 @@ def table(nodes: Graph, modules: Collection[str] = MODULES) -> tuple[Row, ...]:
     if unknown := set(modules) - set(MODULES):
         raise ValueError(f"modules must be some of {MODULES}, got {sorted(unknown)[0]!r}")
     rows = [_row(node) for node in nodes[1:]]
-    last_call = {row.name: i for i, row in enumerate(rows)}
+    last_call = {node.module: i for i, node in enumerate(nodes[1:])}
     return tuple(
         row
-        if (row.params or row.layer in modules) and last_call[row.name] == i
+        if (row.params or row.layer in modules) and last_call[node.module] == i
         else replace(row, flops=0, read=0, write=0, thop=0)
-        for i, row in enumerate(rows)
+        for i, (row, node) in enumerate(zip(rows, nodes[1:], strict=True))
     )
 
 
@@ -133,7 +134,7 @@ class Check:
     @property
     def agree(self) -> bool:
         """Whether all of it is the same."""
-        return self.thop_rows == self.thop_agrees and all(paper == built for paper, built in self.totals.values())
+        return self.thop_rows == self.thop_agrees and all(ours == built for ours, built in self.totals.values())
 
 
 # ---- against what is printed ---------------------------------------------------------------------------------
@@ -178,7 +179,10 @@ def status(anchor: Anchor) -> str:
     missed = [abs(cell.error) for cell in compared if cell.ours != cell.printed]
     if not compared:
         return "-"
-    return f"within {100 * max(missed):.2g} %" if missed else "exact"
+    if not missed:
+        return "exact"
+    error = Decimal(100 * max(missed))
+    return f"within {error.quantize(Decimal(1).scaleb(error.adjusted() - 1), ROUND_UP)} %"  # two digits
 
 
 def _cell(what: str, text: str, number: int) -> Cell:

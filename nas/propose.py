@@ -165,7 +165,8 @@ class Journal:
 def cheapest(space: Space, plan: Plan, rng: random.Random) -> Arch:
     """The network of `space` that takes the smallest share of the budget; of equal ones, that with the fewest MACs.
 
-    Raises ValueError where even that one is over it: then nothing in the space keeps the budget.
+    Raises ValueError where even that one is over it. It is found by descent: exact for one limit, and as far as a
+    descent sees for several at once.
     """
     arch = least(space, lambda a: (plan.budget.use(cost(a)), cost(a).macs), rng)
     smallest = cost(arch)

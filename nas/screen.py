@@ -9,6 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -81,22 +83,21 @@ def print_result(folder: Run, plan: Plan, trials: list[Trial], baseline_name: st
         return
     complete = sorted((t for t in trials if t.state == "complete"), key=lambda t: (-(t.top1 or 0), t.cost.macs))
     found = [t for t in complete if t.anchor is None][:5]
-    table = Table(title=f"{plan.dataset}, budget {plan.budget}, space {plan.space}, seed {plan.seed}")
-    table.add_column("network", no_wrap=True)
-    for heading in ("FLOPs", "params", "peak", "val top-1", "against Low-res MobileNet"):
-        table.add_column(heading, justify="right")
+    rows = []
     for trial in [*found, *(t for t in complete if t.anchor)]:
         name = trial.anchor or trial.arch_id
         shown = f"[bold]{name}[/bold]" if trial is complete[0] else name
-        table.add_row(shown, *_cost_cells(trial), f"{trial.top1:.2f} %", _verdict(trial, baseline))
+        rows.append((shown, *_cost_cells(trial), f"{trial.top1:.2f} %", _verdict(trial, baseline)))
     stopped = [t for t in trials if t.anchor and t.state == "pruned"]
     for trial in sorted(stopped, key=lambda t: (-len(t.scores), -(t.top1 or 0))):
         seen = sum(score.images for score in trial.scores)
-        table.add_row(trial.anchor, *_cost_cells(trial), f"{trial.top1:.2f} %", f"stopped at {seen:,} images")
+        rows.append((str(trial.anchor), *_cost_cells(trial), f"{trial.top1:.2f} %", f"stopped at {seen:,} images"))
     for trial in (t for t in trials if t.anchor and t.state == "failed"):
-        table.add_row(trial.anchor, *_cost_cells(trial), "-", "failed")
+        rows.append((str(trial.anchor), *_cost_cells(trial), "-", "failed"))
     console = _console()
-    console.print(table)
+    title = f"{plan.dataset}, budget {plan.budget}, space {plan.space}, seed {plan.seed}"
+    headings = ("network", "FLOPs", "params", "peak", "val top-1", "against Low-res MobileNet")
+    _print_table(console, title, headings, rows, ("peak", "params"))
     counts = {state: sum(t.state == state for t in trials) for state in ("complete", "pruned", "failed", "refused")}
     said = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
     lines = [f"{len(trials)} trials: {said}. {_effort(trials)}", _conditions(complete, plan)]
@@ -117,8 +118,9 @@ def print_result(folder: Run, plan: Plan, trials: list[Trial], baseline_name: st
     _say(console, lines)
 
 
-def _cost_cells(trial: Trial) -> tuple[str, str]:
-    return f"{trial.cost.macs / 1e6:.2f} M", f"{trial.cost.params / 1e6:.3f} M"
+def _cost_cells(trial: Trial) -> tuple[str, str, str]:
+    spent = trial.cost
+    return f"{spent.macs / 1e6:.2f} M", f"{spent.params / 1e6:.3f} M", f"{spent.peak / 1024:.0f} KB"
 
 
 def _verdict(trial: Trial, baseline: Trial | None) -> str:
@@ -182,15 +184,11 @@ def print_anchors(anchors: Sequence[Anchor], json: bool) -> None:
         print(jsonlib.dumps({"flops": FLOPS_ARE, "anchors": [_anchor_data(anchor) for anchor in anchors]}))
         return
     console = _console(155)
-    columns = ["anchor", "input", "params", "ours", "FLOPs", "ours", "by", "MACs", "top-1", "status"]
-    shown = range(len(columns)) if console.width >= 140 else (0, 3, 7, 8, 9)
-    table = Table(title="published networks")
-    for i in shown:
-        table.add_column(columns[i], justify="right" if i else "left", no_wrap=True)
+    rows = []
     for anchor in anchors:
         printed, ours = anchor.published, {cell.what: cell.ours for cell in cells(anchor)}
         total = published_totals(anchor)
-        row = [
+        row = (
             anchor.name,
             f"{anchor.arch.resolution}/{anchor.arch.classes}",
             printed.params or "-",
@@ -201,15 +199,21 @@ def print_anchors(anchors: Sequence[Anchor], json: bool) -> None:
             f"{total.macs / 1e6:,.2f}M",
             printed.top1.partition(" (")[0].partition(",")[0] or "-",
             status(anchor),
-        ]
-        table.add_row(*(row[i] for i in shown))
-    console.print(table)
+        )
+        rows.append(row)
+    headings = (
+        "anchor", "input", "paper: params", "our params", "paper: FLOPs", "our FLOPs", "by", "MACs", "paper: top-1",
+        "status",
+    )  # fmt: skip
+    dropped = ("by", "paper: top-1", "input", "our FLOPs", "paper: FLOPs", "paper: params")
+    _print_table(console, "published networks", headings, rows, dropped)
     _say(
         console,
         [
-            "input: resolution / classes. params, FLOPs: as the paper prints them; ours: by the convention it used.",
-            "torchstat counts batch norm too and, where they were modules in the code measured, activations and pools.",
+            "input: resolution / classes. Our FLOPs are counted by the convention of the paper; torchstat counts batch",
+            "norm too and, where they were modules in the code measured, activations and pools.",
             "MACs: multiply-accumulates of convolutions and linear layers, one image: what nas calls FLOPs.",
+            "top-1: datasets and recipes differ from paper to paper, and from table to table (--json has them).",
             *(f"{anchor.name}: {anchor.note}." for anchor in anchors if anchor.note and _needs_word(anchor)),
         ],
     )
@@ -230,10 +234,7 @@ def print_projections(space: str, rows: Sequence[tuple[Anchor, Arch]], json: boo
         ]
         print(jsonlib.dumps({"space": space, "flops": FLOPS_ARE, "anchors": data}))
         return
-    table = Table(title=f"anchors in space {space}")
-    table.add_column("anchor", no_wrap=True)
-    for heading in ("in the space", "MACs", "nearest point", "difference", "params", "nearest point", "difference"):
-        table.add_column(heading, justify="right")
+    lines = []
     for anchor, near in rows:
         ours, theirs = cost(near), cost(anchor.arch)
         parts: list[str] = []
@@ -243,9 +244,10 @@ def print_projections(space: str, rows: Sequence[tuple[Anchor, Arch]], json: boo
                 f"{here / 1e6:,.{digits}f} M",
                 f"{100 * (here / there - 1):+.0f} %",
             ]
-        table.add_row(anchor.name, "exact" if near == anchor.arch else "projected", *parts)
-    console = _console()
-    console.print(table)
+        lines.append((anchor.name, "exact" if near == anchor.arch else "projected", *parts))
+    console = _console(125)
+    headings = ("anchor", "in the space", "MACs", "nearest", "by MACs", "params", "nearest has", "by params")
+    _print_table(console, f"anchors in space {space}", headings, lines, ("nearest has", "nearest"))
     _say(
         console,
         [
@@ -267,7 +269,6 @@ def print_profile(
     check: Check | None,
 ) -> None:
     """Prints a network layer by layer (or block by block), and its totals under each convention."""
-    lines = _totals_lines(totals, modules, anchor)
     if json:
         data = {
             "name": name,
@@ -281,13 +282,8 @@ def print_profile(
         }
         print(jsonlib.dumps(data))
         return
-    table = Table(title=f"{name} at {arch.resolution}x{arch.resolution}, {arch.classes} classes")
-    table.add_column("layer", no_wrap=True)
-    table.add_column("what")
-    for heading in ("output", "params", "MACs", "torchstat", "read + write"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row, layer, what in _full_rows(rows) if full else _block_rows(rows):
-        table.add_row(
+    cells = [
+        (
             layer,
             what,
             f"{row.channels}x{row.size}x{row.size}",
@@ -296,17 +292,21 @@ def print_profile(
             f"{row.flops:,}",
             f"{4 * (row.read + row.write) / 1024:,.1f} KB",
         )
+        for row, layer, what in (_full_rows(rows) if full else _block_rows(rows))
+    ]
     console = _console(125)
-    console.print(table)
+    title = f"{name} at {arch.resolution}x{arch.resolution}, {arch.classes} classes"
+    headings = ("layer", "what", "output", "params", "MACs", "torchstat", "read + write")
+    _print_table(console, title, headings, cells, ("what", "read + write", "torchstat", "output"))
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right")
     grid.add_column()
-    for number, what in lines:
+    for number, what in _totals_lines(totals, modules, anchor):
         grid.add_row(number, what)
     console.print(grid)
     if check:
-        for what, (paper, built) in check.totals.items():
-            _say(console, [f"{what}: {paper:,} on paper, {built:,} counted on the built model"])
+        for what, (ours, built) in check.totals.items():
+            _say(console, [f"{what}: {ours:,} in closed form, {built:,} counted on the built model"])
         _say(console, [f"thop: {check.thop_agrees} of {check.thop_rows} convolutions and linear layers agree"])
 
 
@@ -327,7 +327,26 @@ def _totals_lines(totals: Totals, modules: Sequence[str], anchor: Anchor | None)
         for cell in cells(anchor):
             verdict = "equal" if cell.ours == cell.printed else f"{100 * cell.error:+.2g} %"
             lines.append((cell.printed, f"{cell.what} in {anchor.source}; ours {cell.ours}: {verdict}"))
+        if anchor.note:
+            lines.append((status(anchor), anchor.note))
     return lines
+
+
+def _print_table(
+    console: Console, title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], dropped: Sequence[str]
+) -> None:
+    """Prints a table whose cells stay whole: where it is too wide, columns `dropped` go, one after the other."""
+    shown = list(range(len(headings)))
+    for name in (None, *dropped):
+        shown = [i for i in shown if headings[i] != name]
+        table = Table(title=escape(title))
+        for i in shown:
+            table.add_column(headings[i], justify="left" if i == 0 or headings[i] == "what" else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*(row[i] for i in shown))
+        if Measurement.get(console, console.options.update(max_width=1000), table).maximum <= console.width:
+            break
+    console.print(table)
 
 
 def _full_rows(rows: Sequence[Row]) -> list[tuple[Row, str, str]]:
@@ -343,9 +362,10 @@ def _block_rows(rows: Sequence[Row]) -> list[tuple[Row, str, str]]:
     shown = []
     for name, parts in blocks.items():
         last = parts[-1]
+        gates = tuple(part.name.removesuffix("scale") for part in parts if part.layer == "scale")
         sums = {what: sum(getattr(part, what) for part in parts) for what in SUMMED}
         whole = Row(name, "", "", last.channels, last.size, **sums)
-        kernels = [part.about for part in parts if part.layer in ("Conv2d", "MaxPool2d", "AvgPool2d") and part.size > 1]
+        kernels = [part.about for part in parts if part.about and not part.name.startswith(gates)]
         shown.append((whole, name, ", ".join(kernels)))
     return shown
 
@@ -364,6 +384,9 @@ def _anchor_data(anchor: Anchor) -> dict[str, Any]:
         "cells": [asdict(cell) for cell in cells(anchor)],
         "status": status(anchor),
         "note": anchor.note,
+        "reading": anchor.reading,
+        "reference": anchor.reference,
+        "arch": to_data(anchor.arch),
     }
 
 

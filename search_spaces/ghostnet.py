@@ -43,6 +43,12 @@ ANCHORS = {
             "paper 001, Tables 5 and 6",
             Published("5.18M", "151M", "", "torchstat", ("ReLU",), "92.22 % CIFAR-10, 70.36 % ImageNet"),
         ),
-        Anchor("ghostnet-32", ghostnet(), "GhostNet (2020), Table 1", note="stem without stride"),
+        Anchor(
+            "ghostnet-32",
+            ghostnet(),
+            "GhostNet (2020), Table 1",
+            Published(modules=("ReLU",)),
+            "stem without stride",
+        ),
     )
 }

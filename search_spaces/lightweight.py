@@ -2,7 +2,7 @@
 
 A network has two kinds of blocks, one for the stages at high resolution (0 to 2) and one for those at low (3 and 4).
 Named axes (the kinds, activations, what `expand` refers to) hold for the whole network; every other axis is a stage's
-own. Every anchor of paper 000, MobileNetV1 x0.5 and HL-CNN at 32x32 are points of it too.
+own. Low-res MobileNet and the five networks it came from, MobileNetV1 x0.5 and HL-CNN at 32x32 are points of it.
 """
 
 from nas.arch import Arch, Head, Stage, Stem
@@ -16,14 +16,15 @@ ACTS = {
     "expand_from": one_of("output", "input", name="expand_from"),
 }
 SE = one_of(0.0, 0.25)
+NEAR, FAR = one_of((3,), (5,)), one_of((5,), (7,))  # the kernels of the two paths
 KINDS = (
     of(Bottleneck, expand=EXPAND, kernel=one_of((3,), (5,), (3, 5), "filled"), se=SE, **ACTS),
     of(Partial, block=of(Bottleneck, expand=EXPAND, se=SE, **ACTS), share=one_of(0.25, 0.5, 0.75)),
     of(  # dual path: DP-block A where the shape is kept, B elsewhere
         Split,
         paths=(
-            of(Partial, block=of(Bottleneck, expand=EXPAND, kernel=(3,), se=SE, **ACTS), share=one_of(0.5, 1.0)),
-            of(Partial, block=of(Bottleneck, expand=EXPAND, kernel=(5,), se=SE, **ACTS), share=one_of(0.5, 1.0)),
+            of(Partial, block=of(Bottleneck, expand=EXPAND, kernel=NEAR, se=SE, **ACTS), share=one_of(0.5, 1.0)),
+            of(Partial, block=of(Bottleneck, expand=EXPAND, kernel=FAR, se=SE, **ACTS), share=one_of(0.5, 1.0)),
         ),
     ),
     of(Ghost, expand=EXPAND, se=SE),

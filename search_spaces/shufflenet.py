@@ -66,7 +66,7 @@ ANCHORS = {
             "shufflenetv1-32",
             shufflenetv1_32(),
             COMPARED,
-            compared("0.9M", "40.46M", "17.18MB", "89.94", "84.35", ("AvgPool2d",)),
+            compared("shufflenetv1-32", ("AvgPool2d",)),
         ),
         Anchor(
             "shufflenetv1-noshuffle-32",
@@ -76,13 +76,17 @@ ANCHORS = {
             note="the paper names no width and no groups; here those of shufflenetv1-32",
         ),
         Anchor(
-            "shufflenetv2", shufflenetv2_224((116, 232, 464)), "ShuffleNetV2 (2018), Table 8", Published("2.3M", "146M")
+            "shufflenetv2",
+            shufflenetv2_224((116, 232, 464)),
+            "ShuffleNetV2 (2018), Table 8",
+            Published("2.3M", "146M"),
+            note="no public code gives the printed FLOPs; this one's outputs are torchvision's",
         ),
         Anchor(
             "shufflenetv2-x2-32",
             shufflenetv2((224, 488, 976)),
             COMPARED,
-            compared("5.3M", "183.86M", "37.57MB", "92.02", "86.95"),
+            compared("shufflenetv2-x2-32"),
         ),
     )
 }

@@ -229,6 +229,14 @@ def test_thop_before_2022(name: str) -> None:
     assert published_totals(ANCHORS[name]).thop == THOP[name]
 
 
+def test_within_is_never_less_than_the_error() -> None:
+    for anchor in ANCHORS.values():
+        if status(anchor).startswith("within"):
+            said = float(status(anchor).removeprefix("within ").removesuffix(" %"))
+            error = 100 * max(abs(cell.error) for cell in cells(anchor) if cell.ours != cell.printed)
+            assert error <= said <= 1.1 * error, anchor.name
+
+
 def test_memory_and_statistics() -> None:
     ours = published_totals(ANCHORS["lowres-mobilenet"])
     assert ours.memory == 13_062_032

@@ -1,5 +1,6 @@
 """Every block kind, in random networks: cost in closed form equal to what is counted on the built model."""
 
+import math
 import random
 from collections.abc import Callable
 from typing import Literal
@@ -245,11 +246,49 @@ def test_a_block_that_does_not_fit_names_its_stage() -> None:
         (lambda: ShuffleV1(groups=0), "groups must be above 0"),
         (lambda: Xception(grow=2), "grow must be one of the 2 repeats"),
         (lambda: Bottleneck(-1.0), "expand must be above 0"),
+        (lambda: Bottleneck(math.inf), "expand must be above 0 and finite"),
+        (lambda: Step(16, (3, 3, 3)), "kernel must be"),
     ],
 )
 def test_values_that_cannot_be(make: Callable[[], Block], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("stem", "stages", "head", "message"),
+    [
+        (Stem(16, kernel=0), (Stage(Conv(), 16, 1),), Head(), "stem: main.conv must have a width and a kernel of at"),
+        (Stem(16), (Stage(Conv(), 16, 1),), Head(width=-5), "head: main.conv must have a width"),
+        (Stem(16), (Stage(Conv(), 16, 1),), Head(hidden=-5), "head: hidden must have a width of at least 1"),
+        (Stem(16), (Stage(Conv(), 16, 1),), Head(dropout=2.0), "head: dropout must be at least 0 and below 1"),
+        (Stem(16), (Stage(Pool(kernel=0), 16, 1),), Head(), "stages.0: main must have a kernel of at least 1"),
+        (Stem(16), (Stage(Pool(kernel=2, pad=2), 16, 1),), Head(), "stages.0: main must have a kernel of at least 1"),
+        (Stem(16), (Stage(Fire(), 1, 1),), Head(), "stages.0: one.conv must have a width"),
+        (Stem(3), (Stage(ShuffleV1(), 3, 1),), Head(), "stages.0: reduce.conv must have a width"),
+        (Stem(16), (Stage(Mixed(()), 16, 1),), Head(), "stages.0: cat must join maps of one size, got none"),
+        (
+            Stem(16),
+            (Stage(Mixed(((Step(8, (3, 3), pad=False),), (Step(8),))), 16, 1),),
+            Head(),
+            "stages.0: cat must join maps of one size, got 8x30x30, 8x32x32",
+        ),
+        (
+            Stem(16),
+            (Stage(Pool(kernel=2), 16, 1, 1, concat=True), Stage(Conv(), 16, 1)),
+            Head(),
+            "stages.1: the maps that it joins differ in size: 16x32x32, 16x31x31",
+        ),
+    ],
+)
+def test_networks_that_cannot_be(stem: Stem, stages: tuple[Stage, ...], head: Head, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cost(Arch(stem, stages, head))
+
+
+def test_a_block_inside_a_block_of_its_kind_keeps_its_names() -> None:
+    arch = Arch(Stem(16), (Stage(Partial(Partial(Conv(), act="hswish"), act="relu"), 16, 1),), Head())
+    assert build(arch)(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
 def test_two_spellings_of_one_network_have_one_id() -> None:
@@ -260,12 +299,12 @@ def test_two_spellings_of_one_network_have_one_id() -> None:
     assert len({arch_id(Arch(Stem(16), (Stage(block, 16, 2),), Head())) for block in (HL(), Basic(), Separable())}) == 3
 
 
-def test_nodes_that_share_a_name_are_one_layer() -> None:
+def test_nodes_that_share_a_module_are_one_layer() -> None:
     """A module that is called twice does the same both times."""
     for name, anchor in ANCHORS.items():
         ops: dict[str, object] = {}
         for node in graph(anchor.arch):
-            first = ops.setdefault(node.name, node.op)
+            first = ops.setdefault(node.module, node.op)
             assert type(first) is type(node.op) and first == node.op, name
 
 

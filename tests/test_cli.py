@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from nas import screen
 from nas.arch import Arch, Head, Stage, Stem
 from nas.blocks import ShuffleV2
+from nas.cli import app
 from nas.plan import Budget
 from nas.runs import append_trial, create
 from nas.space import fitted
@@ -41,7 +44,7 @@ def entries(folder: Path) -> set[str]:
             ("--budget", "10KBpeak"),
             "no network of space lightweight keeps the budget 10KBpeak: the smallest has 24,576",
         ),
-        (("--budget", "-25MFLOPs"), "budget '-25MFLOPs' must be above 0"),
+        (("--budget", "-25MFLOPs"), "budget '-25MFLOPs' must allow at least 1"),
         (("--budget", "25MFLOPs", "--dataset", "cifar11"), "dataset 'cifar11' is unknown; one of digits, cifar10"),
         (("--budget", "25MFLOPs", "--space", "lite"), "space 'lite' is unknown; one of lightweight, lowres"),
         (("--budget", "25MFLOPs", "--trials", "0"), "trials must be at least 1, got 0"),
@@ -148,6 +151,7 @@ def test_a_search_of_digits_and_its_result(here: Path) -> None:
     shown = nas("show", "runs/tiny", "--json")
     assert json.loads(shown.stdout) == result
     table = nas("show", "runs/tiny").stdout
+    assert f"{result['best']['cost']['peak'] / 1024:.0f} KB" in table
     assert "Over the budget, not trained: lowres-mobilenet, " in table and result["best"]["arch_id"] in table
     assert "multiply-accumulates" in table and "288 validation images" in table
     # Resumed when it is done already, it trains nothing and says the same.
@@ -191,7 +195,7 @@ def test_profile_without_building(here: Path) -> None:
 def test_profile_builds_and_counts_again_when_told(here: Path) -> None:
     ended = nas("profile", "squeezenet-32", "--check")
     assert ended.returncode == 0, ended.stderr
-    assert "54,136,992 on paper, 54,136,992 counted on the built model" in ended.stdout
+    assert "54,136,992 in closed form, 54,136,992 counted on the built model" in ended.stdout
     assert "thop: 26 of 26 convolutions and linear layers agree" in ended.stdout
 
 
@@ -199,8 +203,12 @@ def test_profile_builds_and_counts_again_when_told(here: Path) -> None:
     ("args", "message"),
     [
         (("dpnet",), "network 'dpnet' is unknown; did you mean dp-net?"),
-        (("nowhere.json",), "nowhere.json cannot be read (No such file or directory); give an anchor"),
+        (("nowhere.json",), "nowhere.json cannot be read ([Errno 2] No such file or directory"),
         (("runs",), "runs/best/arch.json cannot be read"),
+        (("",), "network '' is unknown"),
+        (("a" * 300,), "is unknown"),
+        (("latin.json",), "latin.json cannot be read ('utf-8' codec"),
+        (("dropout.json", "--check"), "head: dropout must be at least 0 and below 1"),
         (("broken.json",), "broken.json is not JSON"),
         (("other.json",), "other.json.stem is missing"),
         (("misfit.json",), "stages.0: width must be even for a shuffle block, got 117"),
@@ -214,6 +222,8 @@ def test_networks_that_cannot_be_profiled(here: Path, args: tuple[str, ...], mes
     (here / "other.json").write_text("{}")
     misfit = Arch(Stem(16), (Stage(ShuffleV2(), 117, 1),), Head())
     (here / "misfit.json").write_text(to_json(misfit))
+    (here / "latin.json").write_bytes(b"\xe9")
+    (here / "dropout.json").write_text(to_json(Arch(Stem(16), (Stage(ShuffleV2(), 16, 1),), Head(dropout=2.0))))
     ended = nas("profile", *args)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.startswith("nas: error: ") and ended.stderr.count("\n") == 1, ended.stderr
@@ -224,11 +234,53 @@ def test_anchors_as_a_table_and_as_json(here: Path) -> None:
     table = nas("anchors").stdout
     for name in ANCHORS:
         assert f" {name} " in table
-    assert "exact" in table and "within 1.6 %" in table and "interpretation" in table
+    assert "exact" in table and "within 1.7 %" in table and "interpretation" in table
     assert "dp-net: Table 1 to the letter; params are missed" in table
     rows = json.loads(nas("anchors", "--json").stdout)["anchors"]
     assert [row["name"] for row in rows] == list(ANCHORS)
     assert {row["name"]: row["totals"]["macs"] for row in rows}["ghostnet"] == 141_150_512
+
+
+@pytest.mark.parametrize("width", [80, 110, 160])
+@pytest.mark.parametrize(
+    "args", [("anchors",), ("profile", "lowres-mobilenet"), ("profile", "inception-v3-32", "--layers")], ids=" ".join
+)
+def test_no_cell_of_a_table_is_cut(
+    args: tuple[str, ...], width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(screen, "_console", lambda _=0: Console(width=width))
+    with pytest.raises(SystemExit):
+        app(args)
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    table = [line for line in printed.splitlines() if line.startswith(("│", "┃"))]
+    assert len(table) > 10 and max(map(len, table)) <= width
+
+
+def test_the_block_table_tells_each_pool_and_leaves_gates_out(here: Path) -> None:
+    table = nas("profile", "squeezenet-32").stdout
+    assert [f"stage{i}.block0 " in table for i in range(9)] == [True] * 9
+    small = nas("profile", "mobilenetv2", "--resolution", "32").stdout
+    assert "│ stage5.block1 │ 1x1, dw 3x3, 1x1 " in small  # on a map of 1x1
+    gated = nas("profile", "mobilenetv3-large-32").stdout
+    assert "│ stage3.block0" in gated and "1x1, 1x1, 1x1" not in gated
+
+
+def test_what_is_our_reading_is_said(here: Path) -> None:
+    assert "interpretation  our design from the paper's ingredients" in nas("profile", "hl-cnn").stdout
+    row = {r["name"]: r for r in json.loads(nas("anchors", "--json").stdout)["anchors"]}
+    assert row["hl-cnn"]["reading"] and row["vgg16-32"]["reference"] and row["hl-cnn"]["arch"]["head"]
+
+
+def test_a_name_with_markup_is_printed_as_it_is(here: Path) -> None:
+    (here / "x[b].json").write_text(to_json(ANCHORS["lowres-mobilenet"].arch))
+    assert "x[b].json at 32x32" in nas("profile", "x[b].json").stdout
+
+
+def test_a_budget_by_the_name_of_a_larger_network_is_refused(here: Path) -> None:
+    ended = nas("search", "--budget", "mobilenetv1")
+    assert ended.returncode == 2
+    assert "is a network for 224x224, not 32; did you mean mobilenetv1-32?" in ended.stderr
 
 
 def test_a_budget_by_name(here: Path) -> None:

@@ -10,6 +10,7 @@ from nas.trial import Trial
 from tests.conftest import same_outcome
 
 SEARCH = ["search", "--budget", "3MFLOPs", "--space", "lowres", "--trials", "18", "--run"]
+RESUME = ["search", "--resume", "runs/killed"]
 
 
 def start(*args: str) -> "subprocess.Popen[str]":
@@ -44,13 +45,15 @@ def outcome(name: str) -> list[Trial]:
 
 def test_killed_twice_and_resumed_it_ends_the_same(here: Path) -> None:
     ended(start(*SEARCH, "whole"))
-    killed_at(start(*SEARCH, "killed"), "wave 1, trial 9 ")  # in a first rung
-    killed_at(start("search", "--resume", "runs/killed"), "wave 2, trial 17 ")  # trials of this wave lie on disk
-    killed_at(start("search", "--resume", "runs/killed"), "wave 3, trial 22 ")  # TPE has been asked
-    ended(start("search", "--resume", "runs/killed"))
-    whole = outcome("whole")
-    assert len(whole) == 6 + 18 and {trial.state for trial in whole} == {"refused", "pruned", "complete"}
-    assert outcome("killed") == whole
+    trials = outcome("whole")
+    first = {wave: min(trial.index for trial in trials if trial.wave == wave) for wave in (1, 2, 3)}
+    killed_at(start(*SEARCH, "killed"), f"wave 1, trial {first[1] + 3} ")  # in a first rung
+    killed_at(start(*RESUME), f"wave 2, trial {first[2] + 3} ")  # trials of this wave lie on disk
+    killed_at(start(*RESUME), f"wave 3, trial {first[3]} ")  # TPE has been asked
+    ended(start(*RESUME))
+    assert sum(trial.state != "refused" for trial in trials) == 18
+    assert {trial.state for trial in trials} == {"refused", "pruned", "complete"}
+    assert outcome("killed") == trials
     best = [(here / "runs" / name / "best" / "arch.json").read_text() for name in ("whole", "killed")]
     assert best[0] == best[1]
     assert not (here / "runs" / "killed" / "work").exists()

@@ -38,7 +38,7 @@ def test_round_trip_and_types() -> None:
         ("stages.2.width", 0, r"stages\.2\.width must be a whole number of at least 1, got 0"),
         ("stages.1.stride", 3, r"stages\.1\.stride must be 1 or 2, got 3"),
         ("stages.1.depth", True, r"stages\.1\.depth must be of type int, got True"),
-        ("stages.0.block.expand", -1, r"stages\.0\.block\.expand must be above 0, got -1"),
+        ("stages.0.block.expand", -1, r"stages\.0\.block\.expand must be above 0 and finite, got -1"),
         ("stages.0.block.kernel", [4], r"stages\.0\.block\.kernel must hold different sizes of \(1, 3, 5, 7\)"),
         ("stages.0.block.kernel", "full", r"stages\.0\.block\.kernel must be a list.* or .*'filled'"),
         ("stages.0.block.act", "gelu", r"stages\.0\.block\.act must be one of .*hswish.*, got 'gelu'"),
