@@ -148,7 +148,7 @@ def drawn(place: Place) -> Drawn:
     return Drawn(cost_of(nodes), out)
 
 
-@lru_cache(maxsize=1 << 12)
+@lru_cache(maxsize=1 << 16)
 def peak_beside_input(place: Place) -> int:
     """Peak of a part whose input is kept for someone else."""
     return peak(wired(place)[0], input_stays=True)

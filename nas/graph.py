@@ -132,8 +132,8 @@ class Dropout(NamedTuple):
 Op: TypeAlias = (
     Input | Conv | Linear | Norm | Act | Pool | Mean | Pad | Cat | Slice | Shuffle | Add | Scale | Gain | Dropout
 )
-WEIGHTED = (Conv, Linear, Norm, Gain)
-IN_PLACE = (Norm, Act, Add, Scale, Gain, Dropout)  # may write over what they read
+WEIGHTED = frozenset((Conv, Linear, Norm, Gain))
+IN_PLACE = frozenset((Norm, Act, Add, Scale, Gain, Dropout))  # may write over what they read
 
 
 class Node(NamedTuple):
@@ -365,31 +365,29 @@ def peak(graph: Graph, input_stays: bool = False) -> int:
     shuffle among them, holds its inputs and its output at once. Padding is read past the edge and takes nothing.
     `input_stays`: someone outside the graph reads its input again.
     """
-    unpadded: dict[int, int] = {}
+    sizes: list[int] = []
+    unpadded: dict[int, int] = {}  # what a padded map was before
     last: dict[int, int] = {}  # by whom each map is read for the last time
-    for node in graph:
-        for read in node.reads:
-            last[unpadded.get(read.at, read.at)] = node.out.at
-        if type(node.op) is Pad:
-            source = node.reads[0].at
-            unpadded[node.out.at] = unpadded.get(source, source)
+    for at, (_, op, reads, out, _) in enumerate(graph):
+        sizes.append(out.channels * out.size * out.size)
+        for read in reads:
+            last[unpadded.get(read.at, read.at)] = at
+        if type(op) is Pad:
+            unpadded[at] = unpadded.get(reads[0].at, reads[0].at)
     if input_stays:
         last[0] = len(graph)
-    sizes = [node.out.numel for node in graph]
     held = most = sizes[0]
-    for at, node in enumerate(graph[1:], start=1):
-        kind, made = type(node.op), sizes[at]
-        if kind is Pad:
+    for at, (_, op, reads, _, _) in enumerate(graph):
+        if not reads or type(op) is Pad:
             continue
-        sources = {unpadded.get(read.at, read.at) for read in node.reads}
-        ending = [sizes[source] for source in sources if last[source] == at]
-        if kind in IN_PLACE and made in ending:
-            held -= sum(ending) - made
-            continue
-        held += made
-        if held > most:
-            most = held
-        held -= sum(ending)
+        made, freed, over = sizes[at], 0, False  # over: there is a map that may be written over
+        for source in {unpadded.get(read.at, read.at) for read in reads}:
+            if last[source] == at:
+                freed += sizes[source]
+                over |= sizes[source] == made
+        if held + made > most and not (over and type(op) in IN_PLACE):
+            most = held + made
+        held += made - freed
     return most
 
 
