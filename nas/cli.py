@@ -1,13 +1,16 @@
 """The command line: thin commands, heavy imports inside them. The only room that exits, and that knows
-search_spaces; what is shown is in screen.py.
+search_spaces; what is shown is in screen.py and tables.py.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 the search could not go
 on, 2 the request cannot be met, 130 interrupted.
 """
 
+import math
 import os
 import re
+import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from nas.plan import Plan
     from nas.runs import Run
     from nas.space import Space
+    from nas.waves import Halt
 
 app = typer.Typer(
     name="nas",
@@ -37,6 +41,7 @@ app = typer.Typer(
     help="Neural architecture search over lightweight convolutional blocks, under budgets that are kept.",
 )
 RUNS = Path("runs")
+HOW = ("workers", "ray_address", "cpus", "gpus", "time_limit")  # options that do not change what is found
 RESOLUTION = 32  # of the anchors that a search compares with
 T = TypeVar("T")
 
@@ -54,6 +59,23 @@ def refusing() -> Iterator[None]:
         yield
     except ValueError as error:
         fail(str(error))
+
+
+@contextmanager
+def interruptible(halt: "Halt") -> Iterator[None]:
+    """Makes the first Ctrl-C ask `halt`, so that what is being trained comes to its end; the second stops at once."""
+
+    def interrupted(_number: int, _frame: object) -> None:
+        if halt.asked:
+            raise KeyboardInterrupt
+        halt.asked = True
+        print("nas: finishing the trainings in hand; Ctrl-C again stops now", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @app.callback(invoke_without_command=True)
@@ -79,6 +101,21 @@ def search(
     space: Annotated[str, typer.Option(help="Search space: lightweight or lowres.")] = "lightweight",
     trials: Annotated[int, typer.Option(help="Networks to train, anchors among them.")] = 36,
     seed: Annotated[int, typer.Option(help="Seed of proposals, weights and batches.")] = 0,
+    objective: Annotated[
+        str, typer.Option(help="accuracy, or a front of it against macs, params or peak: accuracy,macs.")
+    ] = "accuracy",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Trainings side by side, one thread each; by default one a core. One needs no Ray."),
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster to train on: auto, or HOST:PORT.")
+    ] = None,
+    cpus: Annotated[float, typer.Option(help="CPUs that a worker takes, on Ray.")] = 1.0,
+    gpus: Annotated[float, typer.Option(help="GPUs that a worker takes, on Ray; 0.5: two share one.")] = 0.0,
+    time_limit: Annotated[
+        str | None, typer.Option(help="End in time with what is there: 90s, 30m, 2h. It can be resumed.")
+    ] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run's folder in runs/; by default made up.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder: runs/NAME.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -92,31 +129,127 @@ def search(
         if resume:
             sources = {name: context.get_parameter_source(name) for name in context.params}
             given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
-            if clash := sorted(given - {"resume", "data", "json", "quiet"}):
+            if clash := sorted(given - {"resume", "data", "json", "quiet", *HOW}):
                 raise ValueError(f"--resume takes its plan from the run; leave out --{clash[0]}")
+        seconds = _seconds(time_limit)
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers must be at least 1, got {workers}")
+        began = time.monotonic()
+        if resume:
             folder, plan, where = _resumed(resume, data)
         else:
-            folder, plan, where = _begun(budget or [], dataset, data, space, trials, seed, run)
+            names = tuple(objective.replace(" ", "").split(","))
+            folder, plan, where = _begun(budget or [], dataset, data, space, trials, seed, names, run)
 
-    from nas.evaluate import Proxy
+    from nas.api import crew, trainer
     from nas.runs import RunInUse
     from nas.screen import print_result, progress
-    from nas.search import SearchFailed
-    from nas.search import search as run_search
+    from nas.waves import Halt, SearchFailed
+    from nas.waves import search as run_waves
     from search_spaces import BASELINE
 
+    halt = Halt(deadline=began + seconds)
+    number = workers or (len(os.sched_getaffinity(0)) if ray_address is None else None)
     try:
-        with progress(quiet, folder, plan) as watch:
-            found = run_search(plan, where, _anchors(plan), folder, Proxy(plan, folder), watch)
+        with (
+            interruptible(halt),
+            crew(trainer(plan), number, ray_address, cpus, gpus) as hands,
+            progress(quiet, folder, plan) as watch,
+        ):
+            found = run_waves(plan, where, _anchors(plan), folder, hands, watch, halt)
     except KeyboardInterrupt:
         fail(f"interrupted; finished trials are kept: nas search --resume {folder.path}", 130)
-    except RunInUse as error:
+    except (RunInUse, ConnectionError) as error:
         fail(str(error))
     except SearchFailed as error:
         fail(str(error), 1)
     except OSError as error:
         fail(f"{error}; finished trials are kept: nas search --resume {folder.path}", 1)
-    print_result(folder, plan, found, BASELINE, json)
+    print_result(folder, plan, found.trials, found.best, BASELINE, json)
+    if halt.asked:
+        raise typer.Exit(130)
+
+
+@app.command()
+def calibrate(
+    budget: Annotated[
+        list[str] | None, typer.Option(help="Limits that the networks keep, as given to nas search.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, or folder:PATH.")] = "digits",
+    data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
+    space: Annotated[str, typer.Option(help="Search space: lightweight or lowres.")] = "lightweight",
+    networks: Annotated[int, typer.Option(help="How many networks, Low-res MobileNet among them.")] = 10,
+    proxy: Annotated[list[str] | None, typer.Option(help="Proxies to compare; by default all.")] = None,
+    images: Annotated[int, typer.Option(help="Training images of the longer training.")] = 40_000,
+    epochs: Annotated[int, typer.Option(help="Epochs of the longer training.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of networks, weights and batches.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Trainings side by side; by default one a core.")] = None,
+    run: Annotated[str | None, typer.Option(help="Name of the run's folder in runs/; by default made up.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the calibration in this folder.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Measure how well the search's short trainings rank networks, against longer ones.
+
+    Example: [bold]nas calibrate --budget 25MFLOPs --dataset cifar10[/bold]
+    """
+    from nas.api import crew, filled, trainer
+    from nas.calibrate import Calibration, Trainers, diverse, longer
+    from nas.calibrate import calibrate as run_calibration
+    from nas.evaluate import loaded
+    from nas.plan import PROXIES, PROXY, Recipes, derived_seed
+    from nas.runs import RunInUse, read_value, write_value
+    from nas.screen import counting, print_calibration
+    from nas.waves import Halt
+    from search_spaces import ANCHORS, BASELINE
+
+    with refusing():
+        if resume:
+            folder, plan, where = _resumed(resume, data)
+            kept = read_value(folder, "recipes", Recipes)
+            if kept is None:
+                raise ValueError(f"{resume} is no calibration: it has no recipes.json; see nas show {resume}")
+            recipes = kept.recipes
+        else:
+            if networks < 3 or images < 1 or epochs < 1:
+                raise ValueError(
+                    f"a calibration needs 3 networks, 1 image and 1 epoch, got {networks}, {images}, {epochs}"
+                )
+            compared = [_named(PROXIES, name, "proxy") for name in proxy or PROXIES]
+            name = run or f"calibration-{re.sub(r'[^A-Za-z0-9_.+-]+', '-', dataset.split('/')[-1])}"
+            folder, plan, where = _begun(
+                budget or [], dataset, data, space, networks, seed, ("accuracy",), run and name
+            )
+            held = loaded(plan.dataset, plan.data)
+            whole = [*compared, longer(PROXY, images, epochs, 5_000)]
+            recipes = tuple(filled(recipe, len(held.train), len(held.val)) for recipe in whole)
+            write_value(folder, "recipes", Recipes(recipes))
+    found = read_value(folder, "calibration", Calibration)
+    if found is None:
+        baseline = replace(ANCHORS[BASELINE].arch, resolution=plan.resolution, classes=plan.classes)
+        first = [baseline] if plan.space in ("lightweight", "lowres") and plan.budget.keeps(_cost(baseline)) else []
+        candidates = diverse(plan, where, plan.trials, first)
+        halt = Halt()
+        trainers = {
+            recipe.name: trainer(replace(plan, recipe=recipe, seed=derived_seed(plan.seed, recipe.name) % 2**31))
+            for recipe in recipes
+        }
+        try:
+            with (
+                interruptible(halt),
+                crew(Trainers(trainers), workers or len(os.sched_getaffinity(0))) as hands,
+                counting(quiet, folder) as watch,
+            ):
+                found = run_calibration(candidates, recipes, folder, hands, watch, halt)
+        except KeyboardInterrupt:
+            pass
+        except RunInUse as error:
+            fail(str(error))
+        except (OSError, RuntimeError) as error:
+            fail(f"{error}; what was trained is kept: nas calibrate --resume {folder.path}", 1)
+        if found is None:
+            fail(f"interrupted; what was trained is kept: nas calibrate --resume {folder.path}", 130)
+    print_calibration(folder, plan, recipes, found, json)
 
 
 @app.command()
@@ -128,7 +261,7 @@ def show(
 
     Example: [bold]nas show runs/cifar10-25MFLOPs[/bold]
     """
-    from nas.runs import open_run, read_trials
+    from nas.runs import open_run, read_best, read_trials
     from nas.screen import print_result
     from search_spaces import BASELINE
 
@@ -139,7 +272,7 @@ def show(
         print(f"nas: warning: {problem}", file=sys.stderr)
     if len(problems) > 3:
         print(f"nas: warning: {len(problems) - 3} more records cannot be read", file=sys.stderr)
-    print_result(folder, plan, found, BASELINE, json)
+    print_result(folder, plan, found, read_best(folder, found), BASELINE, json)
 
 
 @app.command()
@@ -156,8 +289,8 @@ def anchors(
     """
     import random
 
-    from nas.screen import print_anchors, print_projections
     from nas.space import fitted, nearest
+    from nas.tables import print_anchors, print_projections
     from search_spaces import ANCHORS, SPACES
 
     if space is None:
@@ -171,6 +304,31 @@ def anchors(
             where = fitted(template, RESOLUTION, anchor.arch.classes)
             rows.append((anchor, nearest(where, anchor.arch, random.Random(0))))
     print_projections(space, rows, json)
+
+
+@app.command()
+def space(
+    name: Annotated[str, typer.Argument(help="Search space: lightweight or lowres.")],
+    budget: Annotated[
+        list[str] | None, typer.Option(help="Say which share of the space keeps this budget, as given to nas search.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Print what a search space holds, and how much of it keeps a budget.
+
+    Example: [bold]nas space lightweight --budget 25MFLOPs[/bold]
+    """
+    from nas.arch import cost
+    from nas.plan import parse_budget
+    from nas.space import fitted
+    from nas.survey import survey
+    from nas.tables import print_space
+    from search_spaces import SPACES
+
+    with refusing():
+        where = fitted(_named(SPACES, name, "space"), RESOLUTION, 10)
+        limits = parse_budget(budget, _costs(RESOLUTION, 10)) if budget else None
+    print_space(where, survey(where, cost, limits), limits, json)
 
 
 @app.command()
@@ -188,7 +346,7 @@ def profile(
     """
     from nas.profile import MODULES
     from nas.profile import profile as profiled
-    from nas.screen import print_profile
+    from nas.tables import print_profile
     from search_spaces import ANCHORS
 
     with refusing():
@@ -215,7 +373,14 @@ def profile(
 
 
 def _begun(
-    budget: list[str], dataset: str, data: Path | None, space: str, trials: int, seed: int, name: str | None
+    budget: list[str],
+    dataset: str,
+    data: Path | None,
+    space: str,
+    trials: int,
+    seed: int,
+    objective: tuple[str, ...],
+    name: str | None,
 ) -> "tuple[Run, Plan, Space]":
     """A new run for what was asked. Nothing is written before all of it has been found possible."""
     import random
@@ -235,32 +400,20 @@ def _begun(
         raise ValueError(f"{RUNS / name} exists already; go on with --resume {RUNS / name}, or take another --run")
     if dataset.startswith("folder:"):  # resumed from elsewhere, the run still finds it
         dataset = f"folder:{Path(dataset.removeprefix('folder:')).expanduser().absolute()}"
-    plan = Plan(limits, dataset, space, "", trials, seed, PROXY, 32, 10)
+    plan = Plan(limits, dataset, space, "", trials, seed, PROXY, 32, 10, objective)
 
+    from nas.api import proxy_plan
+    from nas.arch import cost
     from nas.data import CLASSES
-    from nas.evaluate import loaded
     from nas.propose import cheapest
 
     if dataset in CLASSES:  # refused, where need be, before a download
         plan = replace(plan, budget=parse_budget(budget, _costs(RESOLUTION, CLASSES[dataset])))
-        cheapest(fitted(template, RESOLUTION, CLASSES[dataset]), plan, random.Random(seed))
+        cheapest(fitted(template, RESOLUTION, CLASSES[dataset]), plan, random.Random(seed), cost)
     folder = str(data.expanduser().absolute()) if data else None
-    images = loaded(dataset, folder)
-    where = fitted(template, images.resolution, len(images.classes))
-    rungs = tuple(
-        replace(rung, images=min(rung.images, len(images.train)), val_images=min(rung.val_images, len(images.val)))
-        for rung in PROXY.rungs
-    )
-    plan = replace(
-        plan,
-        budget=parse_budget(budget, _costs(images.resolution, len(images.classes))),
-        data=folder,
-        space_digest=where.digest,
-        recipe=replace(PROXY, rungs=rungs),
-        resolution=images.resolution,
-        classes=len(images.classes),
-    )
-    cheapest(where, plan, random.Random(seed))  # raises where nothing keeps the budget
+    plan, where = proxy_plan(limits, dataset, folder, template, trials, seed, objective, plan.wave)
+    plan = replace(plan, budget=parse_budget(budget, _costs(plan.resolution, plan.classes)))
+    cheapest(where, plan, random.Random(seed), cost)  # raises where nothing keeps the budget
     stem = re.sub(r"[^\w.,+-]+", "-", f"{dataset.split('/')[-1]}-{','.join(budget)}").strip("-")
     return create(RUNS / name if name else free_name(RUNS, stem), plan), plan, where
 
@@ -299,6 +452,16 @@ def _resumed(path: Path, data: Path | None) -> "tuple[Run, Plan, Space]":
     return folder, plan, where
 
 
+def _seconds(text: str | None) -> float:
+    """The seconds that `text` spells: 90s, 30m, 2h; without end where it is None."""
+    if text is None:
+        return math.inf
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if not match or not float(match[1]):
+        raise ValueError(f"time limit {text!r} is not understood; it is a number and a unit: 90s, 30m or 2h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
 def _named(table: Mapping[str, T], name: str, what: str) -> T:
     if name not in table:
         near = get_close_matches(name, table, n=1)
@@ -327,6 +490,12 @@ def _architecture(network: str, resolution: int | None, classes: int | None) -> 
         arch = _named({name: anchor.arch for name, anchor in ANCHORS.items()}, network, "network")
     resolution = arch.resolution if resolution is None else resolution
     return replace(arch, resolution=resolution, classes=arch.classes if classes is None else classes)
+
+
+def _cost(arch: "Arch") -> "Cost":
+    from nas.arch import cost
+
+    return cost(arch)
 
 
 def _costs(resolution: int, classes: int) -> "dict[str, Callable[[], Cost]]":

@@ -8,7 +8,8 @@ dataset is a prefix of it. Validation is a stratified 20 % of the training image
 
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,26 @@ class Data:
     def resolution(self) -> int:
         """Side of the images."""
         return int(self.train.pixels.shape[1])
+
+
+@lru_cache(maxsize=4)
+def shrunk(data: Data, resolution: int) -> Data:
+    """`data` with images of `resolution` x `resolution`, each pixel the mean of those it stands for; as it is if equal.
+
+    Raises ValueError where `resolution` does not divide the images' own.
+    """
+    if resolution == data.resolution:
+        return data
+    if data.resolution % resolution:
+        raise ValueError(f"resolution must divide {data.resolution}, got {resolution}")
+    by = data.resolution // resolution
+
+    def smaller(images: Images) -> Images:
+        n = len(images)
+        windows = images.pixels.view(n, resolution, by, resolution, by, 3).float()
+        return Images(windows.mean((2, 4)).round().to(torch.uint8), images.labels)
+
+    return replace(data, train=smaller(data.train), val=smaller(data.val))
 
 
 def load(name: str, folder: str | None = None) -> Data:

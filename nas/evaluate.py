@@ -1,4 +1,4 @@
-"""Proxy training of a candidate, one rung at a time. Picklable: a `Proxy` may be sent to another process."""
+"""Proxy training of a candidate, one rung at a time. Picklable: a `Proxy` may be sent to another machine."""
 
 import io
 import time
@@ -9,47 +9,49 @@ from typing import Any
 import torch
 
 from nas.arch import Arch, arch_id
-from nas.data import Data, load
+from nas.data import Data, load, shrunk
 from nas.model import build
 from nas.plan import Plan, derived_seed
-from nas.runs import Run, work_file, write_work
 from nas.train import Tick, device, sgd, top1, train
 from nas.trial import Score
-from nas.values import from_data, to_data
 
 loaded = cache(load)  # a process reads its dataset once
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """`proxy(arch, rung)` trains a network up to and through `rung` and gives that rung's score.
+    """`proxy(arch, rung, state, tick)` trains a network through `rung` and gives its score and its state after it.
 
-    Between rungs a network's weights and momenta lie in the run's folder: a candidate that goes on continues from its
-    own state, in this process or in another one, and a rung finished before a kill is not trained again.
+    `state` holds the weights and momenta that an earlier rung left, so a candidate that goes on continues its own
+    training, in this process or in another one. Rungs that it lacks are trained first. On the CPU a training takes one
+    thread: what comes out does not depend on how many run side by side.
     """
 
     plan: Plan
-    run: Run
 
-    def __call__(self, arch: Arch, rung: int, tick: Tick = lambda _: None) -> Score:
+    def __call__(
+        self, arch: Arch, rung: int, state: bytes | None = None, tick: Tick = lambda _: None
+    ) -> tuple[Score, bytes | None]:
+        torch.set_num_threads(1)
         plan, recipe = self.plan, self.plan.recipe
         data = loaded(plan.dataset, plan.data)
         name = arch_id(arch)
         torch.manual_seed(derived_seed(plan.seed, name))
         model = build(arch).to(device())
         optimiser = sgd(model, recipe)
-        scores = self._restore(name, model, optimiser)
-        for number in range(len(scores), rung + 1):
+        begun = _restored(state, model, optimiser)
+        score = None
+        for number in range(begun, rung + 1):
             score = self._train(name, model, optimiser, data, number, tick)
-            scores.append(score)
-            self._keep(name, model, optimiser, scores)
-        return scores[rung]
+        assert score, f"rung {rung} is behind the state given"
+        last = rung == len(recipe.rungs) - 1
+        return score, None if last else _state(rung, model, optimiser)
 
     def _train(self, name: str, model: torch.nn.Module, optimiser: Any, data: Data, number: int, tick: Tick) -> Score:
         rung, where = self.plan.recipe.rungs[number], device()
         seed = derived_seed(self.plan.seed, f"{name}:{number}")
-        images = data.train.first(rung.images)
-        epochs = train(model, optimiser, data, images, rung.epochs, self.plan.recipe, seed, tick)
+        data = shrunk(data, rung.resolution or data.resolution)
+        epochs = train(model, optimiser, data, data.train.first(rung.images), rung.epochs, self.plan.recipe, seed, tick)
         started = time.perf_counter()
         val = data.val.first(rung.val_images)
         accuracy = top1(model, data, val)
@@ -66,19 +68,18 @@ class Proxy:
             torch=str(torch.__version__),
         )
 
-    def _keep(self, name: str, model: torch.nn.Module, optimiser: Any, scores: list[Score]) -> None:
-        if len(scores) == len(self.plan.recipe.rungs):
-            return
-        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "scores": to_data(scores)}
-        buffer = io.BytesIO()  # written by us: a full disk is then an OSError, not torch's RuntimeError
-        torch.save(state, buffer)
-        write_work(self.run, name, buffer.getbuffer())
 
-    def _restore(self, name: str, model: torch.nn.Module, optimiser: Any) -> list[Score]:
-        try:
-            state = torch.load(work_file(self.run, name), map_location=device(), weights_only=True)
-        except FileNotFoundError:
-            return []
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        return [from_data(Score, score) for score in state["scores"]]
+def _state(rung: int, model: torch.nn.Module, optimiser: Any) -> bytes:
+    buffer = io.BytesIO()  # written by us: a full disk is then an OSError, not torch's RuntimeError
+    torch.save({"rung": rung, "model": model.state_dict(), "optimiser": optimiser.state_dict()}, buffer)
+    return buffer.getvalue()
+
+
+def _restored(state: bytes | None, model: torch.nn.Module, optimiser: Any) -> int:
+    """The rung that comes next, once `model` and `optimiser` are as `state` says."""
+    if state is None:
+        return 0
+    kept = torch.load(io.BytesIO(state), map_location=device(), weights_only=True)
+    model.load_state_dict(kept["model"])
+    optimiser.load_state_dict(kept["optimiser"])
+    return int(kept["rung"]) + 1

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from nas.graph import Cost
@@ -91,12 +91,14 @@ def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A step of a proxy training: `epochs` passes over the first `images` training images (or all there are),
-    in one learning-rate cycle, then top-1 on the first `val_images` validation images."""
+    """A step of a proxy training: `epochs` passes over the first `images` training images (or all there are), shrunk to
+    `resolution`, in one learning-rate cycle, then top-1 on the first `val_images` validation images."""
 
     images: int
     epochs: int
     val_images: int
+    resolution: int | None = None
+    """None: the images' own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,26 @@ PROXY = Recipe(
 )
 
 
+PROXIES = {
+    recipe.name: recipe
+    for recipe in (
+        PROXY,
+        replace(
+            PROXY, name="half", rungs=(Rung(12_000, 1, 2_000, 16), Rung(24_000, 1, 2_000, 16), Rung(16_000, 1, 5_000))
+        ),
+        replace(PROXY, name="long", rungs=(Rung(8_000, 1, 2_000), Rung(16_000, 1, 2_000), Rung(32_000, 1, 5_000))),
+    )
+}
+"""What `nas calibrate` compares: PROXY is the one that searches use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """The trainings that a calibration compares; the last one is the longer one."""
+
+    recipes: tuple[Recipe, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that decides a search; two runs of one plan propose and train the same networks."""
@@ -140,6 +162,8 @@ class Plan:
     recipe: Recipe
     resolution: int
     classes: int
+    objective: tuple[str, ...] = ("accuracy",)
+    """What is sought: the best accuracy, or a front of it against some of "macs", "params", "peak"."""
     data: str | None = None
     """Folder of the dataset; None: the place where nas keeps downloads."""
     wave: int = 8
@@ -150,8 +174,17 @@ class Plan:
             raise ValueError(f"trials must be at least 1, got {self.trials}")
         if self.wave < 1:
             raise ValueError(f"wave must be at least 1, got {self.wave}")
+        unknown = [name for name in self.objective if name not in OBJECTIVES]
+        if unknown or self.objective[:1] != ("accuracy",) or len(set(self.objective)) < len(self.objective):
+            raise ValueError(
+                f"objective must be accuracy, alone or followed by some of {', '.join(OBJECTIVES[1:])}, got "
+                f"{','.join(self.objective)!r}"
+            )
         if not self.budget.limits():
             raise ValueError(f"budget must set a limit; {BUDGET_HELP}")
+
+
+OBJECTIVES = ("accuracy", "macs", "params", "peak")
 
 
 def derived_seed(seed: int, name: str) -> int:

@@ -2,9 +2,10 @@
 
     plan.json       what was asked, written once
     trials.jsonl    a line for each finished trial: the record of the run, from which everything else follows
-    study.log       the same trials as an Optuna journal, for Optuna's own tools (written by propose.py)
+    study.log       the same trials as an Optuna journal, for Optuna's own tools (written by journal.py)
     best/arch.json  the best network so far
-    work/           weights of candidates between two rungs; gone when the search ends
+    calibration.json, recipes.json   of a calibration: what it found, and the trainings that it compares
+    work/           scores and states of candidates between two rungs; gone when the search ends
 
 A line is appended and forced to disk in one go, files are replaced whole: a process killed at any moment
 leaves at most one torn last line, which the next reader drops.
@@ -14,14 +15,18 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 from nas.plan import Plan
-from nas.trial import Trial
-from nas.values import from_json, to_json
+from nas.trial import Score, Trial, restored
+from nas.values import from_data, from_json, to_data, to_json
+
+T = TypeVar("T")
+Restore: TypeAlias = Callable[[Trial], Trial]
 
 
 class RunInUse(ValueError):
@@ -91,15 +96,16 @@ def locked(run: Run) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunInUse(f"{run.path} is in use by another nas process; wait for it or end it") from None
-        for file in (run.path / "trials.jsonl", run.study_log):
+        for file in (run.path / "trials.jsonl", run.path / "work" / "scores.jsonl", run.study_log):
             _drop_torn_line(file)
         yield
 
 
-def read_trials(run: Run) -> tuple[list[Trial], list[str]]:
+def read_trials(run: Run, restore: Restore = restored) -> tuple[list[Trial], list[str]]:
     """The trials on disk by index, and a line for each record that cannot be read.
 
-    A torn last line, which is what a killed process leaves, is passed over in silence.
+    `restore` gives a record, whose network is plain data as read, its network; it raises ValueError where that is not
+    the record's. A torn last line, which is what a killed process leaves, is passed over in silence.
     """
     file = run.path / "trials.jsonl"
     try:
@@ -110,7 +116,7 @@ def read_trials(run: Run) -> tuple[list[Trial], list[str]]:
     problems = []
     for number, line in enumerate(lines, start=1):
         try:
-            trial = from_json(Trial, line.decode())
+            trial = restore(from_json(Trial, line.decode()))
         except ValueError as error:
             if number == len(lines):  # what follows the last newline is empty, or torn
                 break
@@ -130,32 +136,90 @@ def append_trial(run: Run, trial: Trial) -> None:
         os.fsync(handle.fileno())
 
 
+def append_score(run: Run, index: int, arch_id: str, score: Score) -> None:
+    """Puts the score of a rung on disk, of a trial that has not ended. Needs the run's lock."""
+    file = run.path / "work" / "scores.jsonl"
+    file.parent.mkdir(exist_ok=True)
+    with file.open("ab") as handle:
+        handle.write(json.dumps([index, arch_id, to_data(score)]).encode() + b"\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def read_scores(run: Run) -> dict[tuple[int, str, int], Score]:
+    """The scores of trials that had not ended, by index, arch_id and rung. What cannot be read is trained again."""
+    found = {}
+    try:
+        lines = (run.path / "work" / "scores.jsonl").read_bytes().split(b"\n")
+    except OSError:
+        return {}
+    for line in lines:
+        with suppress(ValueError):
+            index, arch_id, data = json.loads(line)
+            score = from_data(Score, data)
+            found[index, arch_id, score.rung] = score
+    return found
+
+
 def write_best(run: Run, trial: Trial) -> None:
     """Makes the network of `trial` the run's best."""
     run.best_arch.parent.mkdir(exist_ok=True)
     _replace(run.best_arch, (to_json(trial.arch, indent=1) + "\n").encode())
 
 
-def work_file(run: Run, arch_id: str) -> Path:
-    """Where a candidate's weights lie between two rungs."""
-    return run.path / "work" / f"{arch_id}.pt"
+def write_value(run: Run, name: str, value: object) -> None:
+    """Puts a value of the run on disk, as NAME.json."""
+    _replace(run.path / f"{name}.json", (to_json(value, indent=1) + "\n").encode())
 
 
-def write_work(run: Run, arch_id: str, content: bytes | memoryview) -> None:
-    """Puts a candidate's weights on disk, whole or not at all."""
-    file = work_file(run, arch_id)
+def read_value(run: Run, name: str, cls: type[T]) -> T | None:
+    """The value NAME.json of the run, None where there is none. Raises ValueError where it cannot be read."""
+    file = run.path / f"{name}.json"
+    try:
+        text = file.read_text()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
+    return from_json(cls, text, str(file))
+
+
+def read_best(run: Run, trials: Sequence[Trial]) -> Trial | None:
+    """The trial of `trials` whose network lies in the run as its best."""
+    try:
+        network = json.loads(run.best_arch.read_text())
+    except (OSError, ValueError):
+        return None
+    return next((trial for trial in trials if trial.state == "complete" and to_data(trial.arch) == network), None)
+
+
+def write_work(run: Run, arch_id: str, content: bytes) -> None:
+    """Puts a candidate's state between two rungs on disk, whole or not at all."""
+    file = _work(run, arch_id)
     file.parent.mkdir(exist_ok=True)
     _replace(file, content)
 
 
+def read_work(run: Run, arch_id: str) -> bytes | None:
+    """A candidate's state after its last rung, None where there is none."""
+    try:
+        return _work(run, arch_id).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
 def forget(run: Run, arch_id: str) -> None:
-    """Removes the weights of a candidate that goes no further."""
-    work_file(run, arch_id).unlink(missing_ok=True)
+    """Removes the state of a candidate that goes no further."""
+    _work(run, arch_id).unlink(missing_ok=True)
 
 
 def forget_all(run: Run) -> None:
     """Removes all that lay between rungs; the search has ended."""
     shutil.rmtree(run.path / "work", ignore_errors=True)
+
+
+def _work(run: Run, arch_id: str) -> Path:
+    return run.path / "work" / f"{arch_id}.pt"
 
 
 def _drop_torn_line(file: Path) -> None:
@@ -175,7 +239,7 @@ def _drop_torn_line(file: Path) -> None:
             handle.truncate(start)
 
 
-def _replace(file: Path, content: bytes | memoryview) -> None:
+def _replace(file: Path, content: bytes) -> None:
     """Writes `content` to `file` whole or not at all."""
     making = file.with_name(f".{file.name}.{os.getpid()}")
     with making.open("wb") as handle:

@@ -1,8 +1,9 @@
-"""A search space as a value: an architecture written down with choices in it, and the one walk that draws from it.
+"""A search space as a value: a network written down with choices in it, and the one walk that draws from it.
 
-The space does not know who chooses: `draw` asks `pick(name, choices)` for every axis it meets, and sampling,
-encoding, decoding and Optuna are four ways to answer. Names are the paths of the attributes they fill; an axis
-that does not exist in what has been drawn so far is never asked.
+A network is an `Arch`, or whatever else a template spells: a tuple of names, a value of the user's own. The space does
+not know who chooses: `draw` asks `pick(name, choices)` for every axis it meets, and sampling, encoding and decoding are
+ways to answer. Names are the paths of the attributes they fill; an axis that does not exist in what has been drawn so
+far is never asked.
 """
 
 import hashlib
@@ -57,10 +58,10 @@ def of(cls: type, **fields: Any) -> Of:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A named search space; `template` is an `Of(Arch, ...)`."""
+    """A named search space; `template` is an `Of(Arch, ...)`, or any value with axes in it."""
 
     name: str
-    template: Of
+    template: Any
     about: str = ""
 
     @property
@@ -75,19 +76,25 @@ def fitted(space: Space, resolution: int, classes: int) -> Space:
     return Space(space.name, Of(space.template.cls, tuple(fields.items())), space.about)
 
 
-def draw(space: Space, pick: Pick) -> Arch:
-    """The architecture that `pick` chooses, axis by axis. `pick` must answer with one of the choices it is given."""
-    arch: Arch = _draw(space.template, "", lambda name, _path, labels: pick(name, labels), {})
-    return arch
+def draw(space: Space, pick: Pick) -> Any:
+    """The network that `pick` chooses, axis by axis. `pick` must answer with one of the choices it is given."""
+    return _draw(space.template, "", lambda name, _path, labels: pick(name, labels), {})
 
 
-def sample(space: Space, rng: random.Random) -> Arch:
-    """An architecture drawn with equal odds for the choices of each axis."""
+def axes(space: Space) -> dict[str, tuple[Label, ...]]:
+    """All axes of the space by name, those that come only with a choice among them, with all labels they may have."""
+    found: dict[str, tuple[Label, ...]] = {}
+    _find_axes(space.template, "", found)
+    return found
+
+
+def sample(space: Space, rng: random.Random) -> Any:
+    """A network drawn with equal odds for the choices of each axis."""
     return draw(space, lambda _name, choices: rng.choice(choices))
 
 
-def decode(space: Space, choices: Choices) -> Arch:
-    """The architecture that `choices` (axis name -> choice) spells.
+def decode(space: Space, choices: Choices) -> Any:
+    """The network that `choices` (axis name -> choice) spells.
 
     Raises ValueError where an axis is missing, unknown, or has a value outside the space.
     """
@@ -105,7 +112,7 @@ def decode(space: Space, choices: Choices) -> Arch:
     return arch
 
 
-def encode(space: Space, arch: Arch) -> Choices:
+def encode(space: Space, arch: Any) -> Choices:
     """The choices that draw `arch`: `decode(space, encode(space, arch)) == arch`.
 
     Raises ValueError with the path of the first place where `arch` lies outside the space.
@@ -135,8 +142,8 @@ def size(space: Space) -> int:
     return int(total)
 
 
-def least(space: Space, measure: Callable[[Arch], Any], rng: random.Random) -> Arch:
-    """An architecture with the smallest `measure`, found by descent, one axis at a time, from a random draw.
+def least(space: Space, measure: Callable[[Any], Any], rng: random.Random) -> Any:
+    """A network with the smallest `measure`, found by descent, one axis at a time, from a random draw.
 
     Axes that come only with a choice are settled before that choice is judged. It is the smallest of the space wherever
     each axis has a best choice whatever the others say, as MACs and params have in ours.
@@ -151,14 +158,22 @@ def nearest(space: Space, arch: Arch, rng: random.Random) -> Arch:
     Alike are networks with the same MACs, params and layers at each resolution, of the same kinds of blocks.
     """
     try:
-        return decode(space, encode(space, arch))
+        encode(space, arch)
+        return arch
     except ValueError:
         features = _features(arch)
-        found = [least(space, lambda other: _unlikeness(_features(other), features), rng) for _ in range(STARTS)]
+        found: list[Arch] = [
+            least(space, lambda other: _unlikeness(_features(other), features), rng) for _ in range(STARTS)
+        ]
         return min(found, key=lambda other: _unlikeness(_features(other), features))
 
 
-def wander(space: Space, start: Arch, keeps: Callable[[Arch], bool], steps: int, rng: random.Random) -> Arch:
+def varied(space: Space, choices: Choices, names: Sequence[str], rng: random.Random) -> tuple[Choices, Any]:
+    """Choices and network that differ from `choices` in the axes `names`, drawn anew, and in what comes with them."""
+    return _drawn(space, {name: label for name, label in choices.items() if name not in names}, rng)
+
+
+def wander(space: Space, start: Any, keeps: Callable[[Any], bool], steps: int, rng: random.Random) -> Any:
     """The end of a random walk from `start` through architectures that `keeps` holds for, one axis a step."""
     choices, arch = encode(space, start), start
     for _ in range(steps):
@@ -184,11 +199,23 @@ def _draw(node: Any, path: str, pick: Callable[[str, str, tuple[Label, ...]], La
             values[name] = _draw(item, inner, pick, named) if type(item) in _OPEN else item
         return node.cls(**values)
     if kind is tuple:
-        return tuple(_draw(item, f"{path}.{i}", pick, named) for i, item in enumerate(node))
+        return tuple(_draw(item, f"{path}.{i}" if path else str(i), pick, named) for i, item in enumerate(node))
     return node
 
 
 _OPEN = (OneOf, Of, tuple)  # what may hold axes; all else is drawn already
+
+
+def _find_axes(node: Any, path: str, found: dict[str, tuple[Label, ...]]) -> None:
+    if isinstance(node, OneOf):
+        name = node.name or path
+        found[name] = tuple(dict.fromkeys((*found.get(name, ()), *node.labels)))
+        for choice in node.choices:
+            _find_axes(choice, path, found)
+    elif isinstance(node, Of | tuple):
+        fields = node.fields if isinstance(node, Of) else [(str(i), item) for i, item in enumerate(node)]
+        for name, item in fields:
+            _find_axes(item, f"{path}.{name}" if path else name, found)
 
 
 def _find_named(node: Any, named: dict[str, tuple[Label, ...]]) -> None:
@@ -238,12 +265,15 @@ def _checked(space: Space, name: str, value: Label, labels: tuple[Label, ...]) -
     raise ValueError(f"{name}={value!r} is not one of {labels} in space {space.name}")
 
 
-def _at(arch: Arch, path: str) -> Any:
-    value: Any = arch
+def _at(arch: Any, path: str) -> Any:
+    value = arch
     for part in path.split("."):
         try:
-            value = value[int(part)] if isinstance(value, tuple) else getattr(value, part)
-        except (AttributeError, IndexError):
+            if isinstance(value, tuple):
+                value = value[int(part)]
+            else:
+                value = value[part] if isinstance(value, dict) else getattr(value, part)
+        except (AttributeError, IndexError, KeyError):
             raise ValueError(f"{path} is an axis of the space, the architecture has no such place") from None
     return value
 
@@ -259,7 +289,7 @@ def _differences(one: Any, other: Any, path: str) -> Iterator[tuple[str, Any, An
         yield path, one, other
 
 
-def _drawn(space: Space, choices: Choices, rng: random.Random) -> tuple[Choices, Arch]:
+def _drawn(space: Space, choices: Choices, rng: random.Random) -> tuple[Choices, Any]:
     """Choices and architecture: `choices` where the space asks for them, random ones elsewhere."""
     taken: Choices = {}
 
@@ -273,12 +303,12 @@ def _drawn(space: Space, choices: Choices, rng: random.Random) -> tuple[Choices,
 
 def _descended(
     space: Space,
-    measure: Callable[[Arch], Any],
+    measure: Callable[[Any], Any],
     choices: Choices,
-    best: Arch,
+    best: Any,
     names: Set[str] | None,
     rng: random.Random,
-) -> tuple[Choices, Arch]:
+) -> tuple[Choices, Any]:
     """The end of a descent from `choices` along the axes `names`, or along all."""
     lowest = measure(best)
     while True:
@@ -313,7 +343,7 @@ def _unlikeness(ours: Counter[tuple[str, Any]], theirs: Counter[tuple[str, Any]]
     return sum(abs(ours[key] - theirs[key]) / (sums[key[0]] or 1) for key in ours.keys() | theirs.keys())
 
 
-def _neighbours(space: Space, choices: Choices, name: str, rng: random.Random) -> Iterator[tuple[Choices, Arch]]:
+def _neighbours(space: Space, choices: Choices, name: str, rng: random.Random) -> Iterator[tuple[Choices, Any]]:
     """All that differ from `choices` in axis `name` alone (and in axes that only come with the new choice)."""
     seen: dict[str, tuple[Label, ...]] = {}
 

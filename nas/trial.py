@@ -1,12 +1,18 @@
 """What became of one candidate: the `Trial` record, one line of a run's trials.jsonl."""
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 from nas.arch import Arch, arch_id, cost
 from nas.graph import Cost
+from nas.space import Choices
+from nas.values import from_data
 
 State: TypeAlias = Literal["complete", "pruned", "failed", "refused"]
+Costs: TypeAlias = Callable[[Any], Cost]
+"""What a network costs: `nas.arch.cost`, or a function of the user's own for networks of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +21,7 @@ class Score:
 
     rung: int
     top1: float
-    """Share of the validation images that were classified rightly, in percent."""
+    """Share of the validation images that were classified rightly, in percent; or what a user's own `evaluate` gave."""
     train_loss: float
     """Mean over the rung's training steps."""
     images: int
@@ -32,8 +38,8 @@ class Score:
 class Trial:
     """A candidate and its end.
 
-    `complete`: trained through the last rung. `pruned`: not among its wave's best at some rung. `failed`: raised;
-    `error` has the traceback. `refused`: an anchor over the budget, not built.
+    `complete`: trained through the last rung. `pruned`: not among its wave's best at some rung. `failed`: raised, and
+    again when tried once more; `error` has the traceback. `refused`: an anchor over the budget, not built.
     """
 
     index: int
@@ -42,25 +48,40 @@ class Trial:
     arch_id: str
     cost: Cost
     state: State
-    arch: Arch
-    choices: dict[str, bool | int | float | str | None]
+    arch: Any
+    """An `Arch`, or a network of the user's own."""
+    choices: Choices
+    """What draws it from the space; none for an anchor outside the space."""
     anchor: str | None = None
     scores: tuple[Score, ...] = ()
     error: str | None = None
 
-    def __post_init__(self) -> None:
-        if (arch_id(self.arch), cost(self.arch)) != (self.arch_id, self.cost):
-            raise ValueError(
-                f"arch is not {self.arch_id} of {self.cost}: it is {arch_id(self.arch)} of {cost(self.arch)}"
-            )
-
     @property
-    def top1(self) -> float | None:
+    def score(self) -> float | None:
         """Validation top-1 at the last rung reached; None where none was."""
         return self.scores[-1].top1 if self.scores else None
 
 
-def best(trials: list[Trial]) -> Trial | None:
-    """The complete trial with the highest top-1; the cheaper one where two are equal."""
+def identity(network: Any) -> str:
+    """Ten hex digits naming a network: `arch_id`, or of a user's own network what it reads like."""
+    if isinstance(network, Arch):
+        return arch_id(network)
+    return hashlib.sha256(repr(network).encode()).hexdigest()[:10]
+
+
+def restored(trial: Trial) -> Trial:
+    """`trial` as read from disk, with plain data as its network, with its `Arch`.
+
+    Raises ValueError where the network is none, or not that of the record.
+    """
+    trial = replace(trial, arch=from_data(Arch, trial.arch, "arch"))
+    found = (arch_id(trial.arch), cost(trial.arch))
+    if found != (trial.arch_id, trial.cost):
+        raise ValueError(f"arch is not {trial.arch_id} of {trial.cost}: it is {found[0]} of {found[1]}")
+    return trial
+
+
+def best(trials: Sequence[Trial]) -> Trial | None:
+    """The complete trial with the highest score; the cheaper one where two are equal."""
     complete = [t for t in trials if t.state == "complete"]
-    return max(complete, key=lambda t: (t.top1 or 0.0, -t.cost.macs, -t.index), default=None)
+    return max(complete, key=lambda t: (t.score or 0.0, -t.cost.macs, -t.index), default=None)

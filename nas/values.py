@@ -68,6 +68,8 @@ def _read(hint: Any, data: Any, path: str) -> Any:
         if not any(type(data) is type(choice) and data == choice for choice in args):
             raise ValueError(f"{path or 'value'} must be one of {args}, got {data!r}")
         return data
+    if hint is Any:
+        return data
     if hint is float and type(data) is int:
         return float(data)
     if type(data) is not hint:

@@ -17,18 +17,20 @@ RECIPE = Recipe("tiny", (Rung(64, 1, 32), Rung(64, 1, 32)), 0.5, 32, 0.05, 0.9, 
 
 
 def plan_for(budget: Budget, space: Space = LOWRES, trials: int = 20, seed: int = 0, wave: int = 4) -> Plan:
-    return Plan(budget, "digits", space.name, space.digest, trials, seed, RECIPE, 32, 10, None, wave)
+    return Plan(budget, "digits", space.name, space.digest, trials, seed, RECIPE, 32, 10, wave=wave)
 
 
 def score(rung: int, top1: float) -> Score:
     return Score(rung, top1, 1.0, 64, 32, 0.5, 0.1, "cpu", 1, "0")
 
 
-def fake_evaluate(arch: Arch, rung: int, tick: Callable[[int], None]) -> Score:
+def fake_evaluate(
+    arch: Arch, rung: int, _state: bytes | None = None, tick: Callable[[int], None] = lambda _: None
+) -> tuple[Score, None]:
     """A score that follows from the network alone: larger networks do better, with noise of their own."""
     tick(64)
     noise = random.Random(f"{arch_id(arch)}:{rung}").random()
-    return score(rung, 40 + 10 * rung + cost(arch).macs / 1e6 + noise)
+    return score(rung, 40 + 10 * rung + cost(arch).macs / 1e6 + noise), None
 
 
 def same_outcome(trial: Trial) -> Trial:

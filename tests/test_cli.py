@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nas import screen
+from nas import tables
 from nas.arch import Arch, Head, Stage, Stem
 from nas.blocks import ShuffleV2
 from nas.cli import app
@@ -168,7 +168,9 @@ def test_the_table_compares_with_the_baseline(here: Path) -> None:
         append_trial(run, replace(one, anchor=name))
     table = nas("show", path).stdout
     assert "beats it, +2.50" in table and "the baseline" in table and "equal" in table
-    assert "Trained on 384 images in 0.1 min, 128 images a second." in table
+    assert (
+        "Trained on 384 images (0.01 T images x MACs) in 0.1 worker-minutes, 128 images a second and worker." in table
+    )
     assert set(names[::2]) <= set(ANCHORS)
 
 
@@ -248,7 +250,7 @@ def test_anchors_as_a_table_and_as_json(here: Path) -> None:
 def test_no_cell_of_a_table_is_cut(
     args: tuple[str, ...], width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(screen, "_console", lambda _=0: Console(width=width))
+    monkeypatch.setattr(tables, "console_of", lambda _=0: Console(width=width))
     with pytest.raises(SystemExit):
         app(args)
     printed = capsys.readouterr().out

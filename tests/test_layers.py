@@ -6,18 +6,23 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 ROOMS = [
     # The standard library only:
-    "values", "graph", "sizes", "classics", "blocks", "arch", "space", "plan", "trial", "runs", "profile",
+    "values", "graph", "sizes", "classics", "blocks", "arch", "space", "plan", "trial", "pareto", "survey", "runs",
+    "profile",
     # The others:
-    "model", "counting", "data", "train", "evaluate", "propose", "search", "screen", "cli", "__main__",
+    "model", "counting", "data", "train", "evaluate", "journal", "surrogate", "propose", "workers", "waves",
+    "calibrate", "api",
+    "tables", "screen", "cli", "__main__",
 ]  # fmt: skip
 STDLIB_ONLY = ROOMS[: ROOMS.index("profile") + 1]
 DOORS = {
     "torch": {"model", "counting", "data", "train", "evaluate"},
     "torchvision": {"data"},
-    "sklearn": {"data"},
-    "optuna": {"propose"},
+    "sklearn": {"data", "surrogate"},  # its datasets, its Gaussian process
+    "optuna": {"journal"},
+    "ray": {"workers"},
+    "scipy": {"calibrate"},
     "typer": {"cli"},
-    "rich": {"screen"},
+    "rich": {"tables", "screen"},
     "thop": {"counting"},
 }
 

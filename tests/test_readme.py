@@ -45,21 +45,31 @@ def test_the_spaces_table() -> None:
     assert "\n".join(rows) in README, "README.md's spaces table should read\n" + "\n".join(rows)
 
 
-@pytest.mark.parametrize("command", ["search", "show", "anchors", "profile"])
+@pytest.mark.parametrize("command", ["search", "calibrate", "show", "anchors", "profile", "space"])
 def test_every_option_is_in_the_table(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit):
         app([command, "--help"])
-    options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
+    options = set(re.findall(r"--[a-z]+[a-z-]*", capsys.readouterr().out)) - {"--help"}
     section = README.partition(f"Options of `nas {command}`")[2].partition("\n\n\n")[0].partition("Options of `nas")[0]
-    assert options == set(re.findall(r"^\| `(--[a-z]+)` \|", section, re.MULTILINE))
+    rows = re.findall(r"^\| (`--[^|]*`) \|", section, re.MULTILINE)
+    assert options == {option for row in rows for option in re.findall(r"`(--[a-z-]+)`", row)}
 
 
 def test_every_command_is_named() -> None:
     commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     assert commands == set(re.findall(r"Options of `nas ([a-z]+)`", README))
+
+
+def test_the_python_example_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (code,) = [block for block in blocks if "from nas import" in block]
+    assert len([line for line in code.splitlines() if line.strip()]) < 40
+    namespace: dict[str, object] = {"__name__": "example"}
+    exec(compile(code, "README.md", "exec"), namespace)
+    assert len(capsys.readouterr().out.splitlines()) == 21
 
 
 def test_every_dataset_is_named() -> None:

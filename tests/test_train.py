@@ -1,18 +1,16 @@
 """Training on tensors: what is drawn, what is learnt, what is refused."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from nas.arch import Arch, Head, Stage, Stem, arch_id
+from nas.arch import Arch, Head, Stage, Stem
 from nas.blocks import Bottleneck
-from nas.data import Data, Images, load
+from nas.data import Data, Images, load, shrunk
 from nas.evaluate import Proxy
 from nas.model import build
-from nas.plan import Budget
-from nas.runs import create, work_file
+from nas.plan import Budget, Rung
 from nas.train import Diverged, augmented, normalised, sgd, top1, train
 from tests.conftest import RECIPE, plan_for
 
@@ -100,13 +98,32 @@ def test_top1_counts() -> None:
     assert top1(Always(), data, images, batch=2) == pytest.approx(200 / 3)
 
 
-def test_a_candidate_goes_on_from_its_own_state(tmp_path: Path) -> None:
+def test_a_candidate_goes_on_from_its_own_state() -> None:
+    proxy = Proxy(plan_for(Budget(macs=10**9)))
+    first, state = proxy(ARCH, 0)
+    second, end = proxy(ARCH, 1, state)
+    # One that is asked for the second rung alone trains both.
+    anew, _ = proxy(ARCH, 1)
+    assert (anew.top1, anew.train_loss) == (second.top1, second.train_loss)
+    assert first.images == 64 and first.val_images == 32
+    assert state and end is None  # nothing comes after the last rung
+
+
+def test_a_rung_at_a_lower_resolution_goes_on_at_the_full_one() -> None:
     plan = plan_for(Budget(macs=10**9))
-    straight = Proxy(plan, create(tmp_path / "a", plan))
-    scores = [straight(ARCH, 0), straight(ARCH, 1)]
-    # A new process that is asked for the second rung alone trains both; one that finds the first rung's state goes on.
-    anew = Proxy(plan, create(tmp_path / "b", plan))(ARCH, 1)
-    assert (anew.top1, anew.train_loss) == (scores[1].top1, scores[1].train_loss)
-    assert straight(ARCH, 0) == scores[0]  # from disk
-    assert scores[0].images == 64 and scores[0].val_images == 32
-    assert work_file(straight.run, arch_id(ARCH)).exists()
+    rungs = (Rung(64, 1, 32, resolution=16), Rung(64, 1, 32))
+    proxy = Proxy(replace(plan, recipe=replace(plan.recipe, rungs=rungs)))
+    first, state = proxy(ARCH, 0)
+    second, _ = proxy(ARCH, 1, state)
+    whole, _ = Proxy(plan)(ARCH, 0)
+    assert first.train_loss != whole.train_loss and second.images == 64
+
+
+def test_shrunk_images_are_means() -> None:
+    data = bright_or_dark(8)
+    half = shrunk(data, data.resolution // 2)
+    assert half.resolution == data.resolution // 2 and torch.equal(half.train.labels, data.train.labels)
+    corner = data.train.pixels[:, :2, :2].float().mean((1, 2)).round()
+    assert torch.equal(half.train.pixels[:, 0, 0].float(), corner)
+    with pytest.raises(ValueError, match="resolution must divide"):
+        shrunk(data, 5)

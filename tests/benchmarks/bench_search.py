@@ -15,7 +15,8 @@ import torch
 from nas.evaluate import Proxy, loaded
 from nas.plan import PROXY, Budget, Plan, Rung
 from nas.runs import create
-from nas.search import search
+from nas.waves import search
+from nas.workers import Here
 from search_spaces import LIGHTWEIGHT, lowres
 
 
@@ -26,7 +27,7 @@ def test_time_outside_training(tmp_path: Path) -> None:
     plan = Plan(Budget(macs=25_000_000), "digits", "lightweight", LIGHTWEIGHT.digest, 20, 0, recipe, 32, 10)
     run = create(tmp_path / "a", plan)
     start = time.perf_counter()
-    trials = search(plan, LIGHTWEIGHT, list(lowres.ANCHORS.values()), run, Proxy(plan, run))
+    trials = search(plan, LIGHTWEIGHT, list(lowres.ANCHORS.values()), run, Here(Proxy(plan))).trials
     wall = time.perf_counter() - start
     scores = [score for trial in trials for score in trial.scores]
     inside = sum(score.train_seconds + score.val_seconds for score in scores)

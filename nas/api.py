@@ -1,0 +1,207 @@
+"""`nas.search` for Python: a space, a budget and, where you like, an `evaluate` of your own."""
+
+import math
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from nas.arch import Anchor
+from nas.arch import cost as cost_on_paper
+from nas.graph import Cost
+from nas.pareto import front
+from nas.plan import PROXY, Budget, Plan, Recipe, Rung, parse_budget
+from nas.propose import cheapest
+from nas.runs import create, open_run
+from nas.space import Space, decode, fitted
+from nas.trial import Costs, Score, Trial, identity, restored
+from nas.waves import Halt, Watch
+from nas.waves import search as run_waves
+from nas.workers import Evaluate, Here, OnRay, Tick, Workers
+
+Own: TypeAlias = Callable[[Any, int], float]
+"""A user's `evaluate(network, rung)`: a score, the higher the better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a search came to."""
+
+    plan: Plan
+    trials: tuple[Trial, ...]
+    """In the order asked, each with its `arch`, `choices`, `cost`, `score` and `state`."""
+    best: Trial | None
+    """The complete trial of which most is to be expected, once the luck of its one score is taken off."""
+    front: tuple[Trial, ...]
+    """The complete trials that no other one beats in every objective, by score."""
+    path: Path | None
+    """The run's folder, where one was asked for."""
+
+
+def search(
+    space: Space,
+    budget: str | Budget,
+    evaluate: Own | None = None,
+    *,
+    trials: int = 36,
+    seed: int = 0,
+    rungs: int = 1,
+    cost: Callable[[Any], Cost | float] | None = None,
+    anchors: Sequence[Anchor] = (),
+    objective: str = "accuracy",
+    wave: int = 4,
+    dataset: str = "digits",
+    data: str | None = None,
+    run: str | Path | None = None,
+    workers: int = 1,
+    ray_address: str | None = None,
+    time_limit: float | None = None,
+    watch: Watch = lambda _: None,
+) -> Result:
+    """The result of searching `space` for the network with the highest score that keeps `budget`.
+
+    `evaluate(network, rung)` scores a network in `rungs` rungs: the better half of a wave goes on to each next one.
+    Without it networks are architectures, and are trained on `dataset` as `nas search` does. `cost(network)`: what a
+    network of your own costs, a `Cost` or a number of MACs; what an architecture costs is known. `anchors` are tried
+    first, and the first of them goes through all rungs. `run`: a folder that keeps all of it, and is gone on with where
+    it exists. `workers`: trainings side by side, by Ray where there are several or a `ray_address`. `time_limit`: in
+    seconds.
+
+    Raises ValueError where the request cannot be met, SearchFailed after three failures in a row.
+    """
+    limits = budget if isinstance(budget, Budget) else parse_budget([budget], {})
+    names = tuple(objective.replace(" ", "").split(","))
+    if evaluate:
+        recipe = replace(PROXY, name="evaluate", rungs=(Rung(1, 1, 0),) * rungs)
+        plan = Plan(limits, "", space.name, space.digest, trials, seed, recipe, 0, 0, names, wave=wave)
+    else:
+        plan, space = proxy_plan(limits, dataset, data, space, trials, seed, names, wave)
+    costs = _costs(cost)
+    cheapest(space, plan, random.Random(seed), costs)  # raises where nothing keeps the budget
+    own = evaluate is not None
+    with tempfile.TemporaryDirectory() as room:
+        path = Path(run) if run else Path(room) / "run"
+        folder, known = open_run(path) if path.exists() else (create(path, plan), plan)
+        if known != plan:
+            raise ValueError(f"{path} was begun with another plan; take another run, or ask for what it was begun with")
+        halt = Halt(deadline=time.monotonic() + time_limit if time_limit else math.inf)
+        score: Evaluate = Scored(evaluate) if evaluate else trainer(plan)
+        with crew(score, workers, ray_address) as hands:
+            restore = (lambda trial: _redrawn(space, trial)) if own else restored
+            found = run_waves(plan, space, anchors, folder, hands, watch, halt, costs, restore)
+    best = tuple(front(found.trials, plan.objective))
+    return Result(plan, tuple(found.trials), found.best, best, Path(run) if run else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A user's `evaluate` as workers call it."""
+
+    evaluate: Own
+
+    def __call__(self, network: Any, rung: int, state: bytes | None, tick: Tick) -> tuple[Score, bytes | None]:
+        """The score of a rung, and no state."""
+        begun = time.perf_counter()
+        value = float(self.evaluate(network, rung))
+        if not math.isfinite(value):
+            raise ValueError(f"evaluate must give a finite score, got {value}")
+        tick(1)
+        return Score(rung, value, 0.0, 1, 0, time.perf_counter() - begun, 0.0, "", 0, ""), None
+
+
+def proxy_plan(
+    budget: Budget,
+    dataset: str,
+    data: str | None,
+    space: Space,
+    trials: int,
+    seed: int,
+    objective: tuple[str, ...],
+    wave: int,
+    recipe: Recipe = PROXY,
+) -> tuple[Plan, Space]:
+    """The plan of a search on a dataset, with rungs that it can fill, and `space` fitted to its images."""
+    from nas.evaluate import loaded
+
+    images = loaded(dataset, data)
+    where = fitted(space, images.resolution, len(images.classes))
+    recipe = filled(recipe, len(images.train), len(images.val))
+    classes = len(images.classes)
+    return (
+        Plan(
+            budget,
+            dataset,
+            space.name,
+            where.digest,
+            trials,
+            seed,
+            recipe,
+            images.resolution,
+            classes,
+            objective,
+            data,
+            wave,
+        ),
+        where,
+    )
+
+
+def filled(recipe: Recipe, images: int, val_images: int) -> Recipe:
+    """`recipe` with rungs that take no more images than there are."""
+    rungs = tuple(
+        replace(rung, images=min(rung.images, images), val_images=min(rung.val_images, val_images))
+        for rung in recipe.rungs
+    )
+    return replace(recipe, rungs=rungs)
+
+
+def trainer(plan: Plan) -> Evaluate:
+    """What trains the candidates of a plan."""
+    from nas.evaluate import Proxy
+
+    return Proxy(plan)
+
+
+@contextmanager
+def crew(
+    evaluate: Evaluate,
+    workers: int | None,
+    ray_address: str | None = None,
+    cpus: float = 1,
+    gpus: float = 0,
+    limit: float = 3600,
+) -> Iterator[Workers]:
+    """Workers for as long as they are needed: this process for one, Ray for several or for a cluster."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    if workers == 1 and ray_address is None:
+        yield Here(evaluate)
+        return
+    hands = OnRay(evaluate, workers, ray_address, cpus, gpus, limit)
+    try:
+        yield hands
+    finally:
+        hands.close()
+
+
+def _costs(own: Callable[[Any], Cost | float] | None) -> Costs:
+    if own is None:
+        return cost_on_paper
+
+    def costs(network: Any) -> Cost:
+        spent = own(network)
+        return spent if isinstance(spent, Cost) else Cost(round(spent), 0, 0)
+
+    return costs
+
+
+def _redrawn(space: Space, trial: Trial) -> Trial:
+    """`trial` as read from disk, with the network that its choices draw."""
+    network = decode(space, trial.choices)
+    if identity(network) != trial.arch_id:
+        raise ValueError(f"its choices draw {identity(network)}, the record is of {trial.arch_id}")
+    return replace(trial, arch=network)

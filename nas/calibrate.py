@@ -1,0 +1,201 @@
+"""How well short trainings rank networks: a few diverse ones trained as in a search, and for longer.
+
+All of it goes through the same workers as a search, each rung on disk as it is done. Nothing is pruned: what a rung
+would have thrown away is what is to be learnt.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import kendalltau, spearmanr
+
+from nas.arch import Arch, cost
+from nas.plan import Plan, Recipe, Rung
+from nas.propose import Candidate, Proposer
+from nas.runs import Run, append_score, forget_all, locked, read_scores, read_work, write_value, write_work
+from nas.space import Space, axes, encode
+from nas.surrogate import Describer
+from nas.trial import Score, identity
+from nas.workers import Evaluate, Job, Tick, Workers
+
+DRAWN = 30  # networks among which the diverse ones are found
+RESAMPLES = 2_000  # of the networks, for intervals
+LONGER = "longer"
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """A rank correlation with its 95 % interval, by resampling the networks."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How a rung of a proxy ranks the networks, against the longer training."""
+
+    proxy: str
+    rung: int
+    by: str
+    """What ranks: "accuracy" on validation images, or the mean training "loss"."""
+    spearman: Rank
+    kendall: Rank
+    minutes: float
+    """Of one worker, for one network, from its first step to here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What was trained, and how the proxies agree with the longer training."""
+
+    networks: tuple[str, ...]
+    scores: dict[str, tuple[tuple[float, ...], ...]]
+    """By recipe: a row for each network, its top-1 at each rung."""
+    agreements: tuple[Agreement, ...]
+    device: str
+    torch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trainers:
+    """Several recipes as one `evaluate`: a network comes with the name of the recipe that trains it."""
+
+    evaluates: Mapping[str, Evaluate]
+
+    def __call__(
+        self, named: tuple[str, Arch], rung: int, state: bytes | None, tick: Tick
+    ) -> tuple[Score, bytes | None]:
+        """The score of a rung of that recipe."""
+        recipe, arch = named
+        return self.evaluates[recipe](arch, rung, state, tick)
+
+
+def longer(recipe: Recipe, images: int, epochs: int, val_images: int) -> Recipe:
+    """The training that proxies are held against: `epochs` over `images` in one learning-rate cycle."""
+    return replace(recipe, name=LONGER, rungs=(Rung(images, epochs, val_images),))
+
+
+def diverse(plan: Plan, space: Space, number: int, first: Sequence[Arch]) -> list[Candidate]:
+    """`number` networks that keep the budget and come near it: `first`, then each the farthest from those before.
+
+    Raises ValueError where there are not as many.
+    """
+    describer = Describer(axes(space))
+    chosen = [Candidate(arch, encode(space, arch), cost(arch), identity(arch)) for arch in first[:number]]
+    others = Proposer(plan, space, cost).proposed(0, DRAWN, (), {candidate.id for candidate in chosen})
+    if len(chosen) + len(others) < number:
+        raise ValueError(f"space {space.name} has no {number} networks that keep {plan.budget}; ask for fewer")
+    rows = {c.id: describer(c.arch, c.choices, c.cost).choices for c in (*chosen, *others)}
+    while len(chosen) < number and others:
+        apart = [min((float(np.abs(rows[c.id] - rows[o.id]).sum()) for o in chosen), default=0.0) for c in others]
+        chosen.append(others.pop(int(np.argmax(apart))))
+    return chosen
+
+
+class _Training(NamedTuple):
+    """A network under a recipe."""
+
+    number: int
+    candidate: Candidate
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """Its name on disk."""
+        return f"{self.candidate.id}-{self.recipe.name}"
+
+
+def calibrate(
+    candidates: Sequence[Candidate],
+    recipes: Sequence[Recipe],
+    run: Run,
+    workers: Workers,
+    watch: Callable[[str, int, int], None],
+    stop: Callable[[], bool],
+) -> Calibration | None:
+    """Each of `candidates` trained by each of `recipes`, of which the last is the longer one.
+
+    None where `stop` said so before the end. What is in `run` already is not trained again. `watch` is told a name and
+    the images trained on, done and in all. Raises RuntimeError where a network cannot be trained.
+    """
+    trainings = [_Training(i, candidate, recipe) for recipe in recipes for i, candidate in enumerate(candidates)]
+    planned = sum(_images(rung) for training in trainings for rung in training.recipe.rungs)
+    done = 0
+
+    def tick(job: Job, _: int) -> None:
+        watch(trainings[job.key].name, done, planned)
+
+    with locked(run):
+        scores = read_scores(run)
+        for step in range(max(len(recipe.rungs) for recipe in recipes)):
+            jobs = []
+            for key, training in enumerate(trainings):
+                index, candidate, recipe = training
+                if step >= len(recipe.rungs):
+                    continue
+                images = _images(recipe.rungs[step])
+                if (index, training.name, step) in scores:
+                    done += images
+                    continue
+                state = functools.partial(read_work, run, training.name)
+                jobs.append(Job(key, (recipe.name, candidate.arch), step, state, images * candidate.cost.macs))
+            trained = 0
+            for job, outcome in workers.run(jobs, tick, stop):
+                index, _, recipe = training = trainings[job.key]
+                if outcome.score is None:
+                    raise RuntimeError(f"{training.name} cannot be trained:\n{outcome.error}")
+                append_score(run, index, training.name, outcome.score)
+                if outcome.state is not None:
+                    write_work(run, training.name, outcome.state)
+                scores[index, training.name, step] = outcome.score
+                trained, done = trained + 1, done + _images(recipe.rungs[step])
+            if trained < len(jobs):
+                return None
+        found: dict[str, list[list[Score]]] = {recipe.name: [] for recipe in recipes}
+        for index, candidate, recipe in trainings:
+            name = _Training(index, candidate, recipe).name
+            found[recipe.name].append([scores[index, name, rung] for rung in range(len(recipe.rungs))])
+        calibration = _compared([candidate.id for candidate in candidates], found)
+        write_value(run, "calibration", calibration)
+        forget_all(run)
+        return calibration
+
+
+def _compared(networks: Sequence[str], found: Mapping[str, list[list[Score]]]) -> Calibration:
+    goal = [row[-1].top1 for row in found[LONGER]]
+    agreements = []
+    for proxy, rows in found.items():
+        for rung in range(len(rows[0])) if proxy != LONGER else ():
+            spent = mean(sum(score.train_seconds + score.val_seconds for score in row[: rung + 1]) for row in rows)
+            for by, values in (
+                ("accuracy", [row[rung].top1 for row in rows]),
+                ("loss", [-row[rung].train_loss for row in rows]),
+            ):
+                ranks = [_rank(correlation, values, goal) for correlation in (spearmanr, kendalltau)]
+                agreements.append(Agreement(proxy, rung, by, ranks[0], ranks[1], spent / 60))
+    top1 = {name: tuple(tuple(score.top1 for score in row) for row in rows) for name, rows in found.items()}
+    last = found[LONGER][0][-1]
+    return Calibration(tuple(networks), top1, tuple(agreements), last.device, last.torch)
+
+
+def _rank(correlation: Callable[..., object], one: Sequence[float], other: Sequence[float]) -> Rank:
+    def value(which: Sequence[int]) -> float:
+        picked = [one[i] for i in which], [other[i] for i in which]
+        if len(set(picked[0])) < 2 or len(set(picked[1])) < 2:
+            return 0.0  # all alike: nothing is ranked
+        return float(correlation(*picked).statistic)  # type: ignore[attr-defined]
+
+    rng = np.random.default_rng(0)
+    drawn = [value(rng.integers(len(one), size=len(one)).tolist()) for _ in range(RESAMPLES)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Rank(value(range(len(one))), float(low), float(high))
+
+
+def _images(rung: Rung) -> int:
+    return rung.images * rung.epochs

@@ -1,0 +1,80 @@
+"""A run's trials as an Optuna study, which optuna-dashboard and Optuna's plots open. The only room with Optuna.
+
+The study is a copy of trials.jsonl, written trial by trial: nothing is read back from it, and it is begun anew where it
+is damaged.
+"""
+
+from collections.abc import Sequence
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from nas.runs import Run
+from nas.space import Label, Space, draw
+from nas.trial import Trial
+from nas.values import to_data
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it announces every study and trial on its own
+STATES = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    "refused": TrialState.FAIL,
+}
+
+
+class Journal:
+    """The study of `run`, and the one way to add to it."""
+
+    def __init__(self, run: Run, space: Space, objective: Sequence[str] = ("accuracy",)) -> None:
+        self.space, self.objective = space, tuple(objective)
+        try:
+            self.study = _study(run, self.objective)
+            self.kept = {trial.user_attrs["index"] for trial in self.study.get_trials(deepcopy=False)}
+        except Exception:  # whatever a damaged journal makes Optuna raise
+            run.study_log.unlink(missing_ok=True)
+            self.study, self.kept = _study(run, self.objective), set()
+
+    def add(self, trial: Trial) -> None:
+        """Puts `trial` into the study unless it is there; anchors outside the space have no place in it."""
+        if trial.index not in self.kept and trial.choices:
+            self.study.add_trial(frozen(self.space, trial, self.objective))
+            self.kept.add(trial.index)
+
+
+def frozen(space: Space, trial: Trial, objective: Sequence[str]) -> FrozenTrial:
+    """`trial` as Optuna keeps finished ones."""
+    distributions: dict[str, BaseDistribution] = {}
+
+    def pick(name: str, labels: tuple[Label, ...]) -> Label:
+        distributions[name] = CategoricalDistribution(labels)
+        return trial.choices[name]
+
+    draw(space, pick)
+    attributes = {"index": trial.index, "arch_id": trial.arch_id, **to_data(trial.cost)}
+    told = trial.state in ("complete", "pruned")
+    values = [(trial.score or 0.0) if name == "accuracy" else float(getattr(trial.cost, name)) for name in objective]
+    pruned = trial.state == "pruned" and len(objective) > 1  # Optuna knows no intermediate values of several objectives
+    return create_trial(
+        state=TrialState.COMPLETE if pruned else STATES[trial.state],
+        values=values if told else None,
+        params=trial.choices,
+        distributions=distributions,
+        user_attrs=attributes | ({"anchor": trial.anchor} if trial.anchor else {}),
+        intermediate_values={score.rung: score.top1 for score in trial.scores} if len(objective) == 1 else None,
+    )
+
+
+def _study(run: Run, objective: Sequence[str]) -> optuna.Study:
+    file = str(run.study_log)
+    # The run's own lock keeps other writers out, so a lock that lies there was left by a killed process.
+    backend = JournalFileBackend(file, JournalFileSymlinkLock(file, grace_period=3))
+    return optuna.create_study(
+        storage=JournalStorage(backend),
+        study_name="nas",
+        directions=["maximize" if name == "accuracy" else "minimize" for name in objective],
+        load_if_exists=True,
+    )

@@ -1,0 +1,57 @@
+"""Fronts of networks: who is dominated, in layers, and how much a front covers."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from nas.graph import Cost
+from nas.trial import Trial
+
+Point: TypeAlias = tuple[float, ...]
+"""Each entry the larger the better."""
+
+
+def point(score: float, spent: Cost, objective: Sequence[str]) -> Point:
+    """A network as a point: its score, and its costs with the sign turned."""
+    return tuple(score if name == "accuracy" else -float(getattr(spent, name)) for name in objective)
+
+
+def dominates(one: Point, other: Point) -> bool:
+    """Whether `one` is nowhere worse than `other`, and somewhere better."""
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+
+def ranks(points: Sequence[Point]) -> list[int]:
+    """The front that each point lies on: 0 where nothing dominates it, 1 where only points of front 0 do, and so on."""
+    found = [-1] * len(points)
+    left = set(range(len(points)))
+    rank = 0
+    while left:
+        front = {i for i in left if not any(dominates(points[j], points[i]) for j in left)}
+        for i in front:
+            found[i] = rank
+        left -= front
+        rank += 1
+    return found
+
+
+def front(trials: Sequence[Trial], objective: Sequence[str]) -> list[Trial]:
+    """The complete trials that no other complete one dominates, by score, best first."""
+    complete = [trial for trial in trials if trial.state == "complete"]
+    rank = ranks([point(trial.score or 0.0, trial.cost, objective) for trial in complete])
+    kept = [trial for trial, r in zip(complete, rank, strict=True) if r == 0]
+    return sorted(kept, key=lambda trial: (-(trial.score or 0.0), trial.index))
+
+
+def hypervolume(points: Sequence[Point], reference: Point) -> float:
+    """The volume that `points` dominate above `reference`; 0 for points that do not lie above it."""
+    inside = [p for p in points if all(a > b for a, b in zip(p, reference, strict=True))]
+    if not inside:
+        return 0.0
+    if len(reference) == 1:
+        return max(p[0] for p in inside) - reference[0]
+    volume, below = 0.0, reference[0]
+    for level in sorted({p[0] for p in inside}):  # slices along the first objective, from the bottom
+        beyond = [p[1:] for p in inside if p[0] >= level]
+        volume += (level - below) * hypervolume(beyond, reference[1:])
+        below = level
+    return volume

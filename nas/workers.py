@@ -1,0 +1,187 @@
+"""Where trainings run: in this process, one after the other, or side by side on Ray. The only room with Ray.
+
+Both take the same jobs and give the same outcomes. A job that fails, is lost with its worker or outlasts its limit is
+tried once more; then its failure is its outcome.
+"""
+
+import functools
+import logging
+import math
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from nas.trial import Score
+
+ATTEMPTS = 2
+LIMIT = 3600.0  # seconds that a job may take on Ray
+
+Tick: TypeAlias = Callable[[int], None]
+"""Told how many more images have been trained on."""
+Evaluate: TypeAlias = Callable[[Any, int, bytes | None, Tick], tuple[Score, bytes | None]]
+"""Trains a network through a rung, from the state that the rung before left, and gives its score and its own state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A network to be trained through a rung; `state` is what the rung before left of it."""
+
+    key: int
+    arch: Any
+    rung: int
+    state: Callable[[], bytes | None]
+    weight: float
+    """How long it takes, beside others: the longest are begun first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A score and the network's state; or the traceback of what went wrong."""
+
+    score: Score | None
+    state: bytes | None = None
+    error: str = ""
+
+
+class Stopped(BaseException):
+    """The time is up, in the middle of a job."""
+
+
+class Workers(Protocol):
+    """Runs jobs and gives each one's outcome as it is there, until `stop` says that no more are to be begun."""
+
+    def run(
+        self, jobs: Sequence[Job], tick: Callable[[Job, int], None], stop: Callable[[], bool]
+    ) -> Iterator[tuple[Job, Outcome]]:
+        """The outcome of each job that was begun. `tick` is told of images trained on, where that can be seen."""
+        ...
+
+
+class Here:
+    """Jobs in this process, in the order given."""
+
+    def __init__(self, evaluate: Evaluate) -> None:
+        self.evaluate = evaluate
+
+    def run(
+        self, jobs: Sequence[Job], tick: Callable[[Job, int], None], stop: Callable[[], bool]
+    ) -> Iterator[tuple[Job, Outcome]]:
+        """The outcome of each job; an OSError is the disk's fault, and is raised."""
+        for job in jobs:
+            if stop():
+                return
+            tick(job, 0)
+            yield job, self._outcome(job, functools.partial(tick, job))
+
+    def _outcome(self, job: Job, tick: Tick) -> Outcome:
+        error = ""
+        for _ in range(ATTEMPTS):
+            try:
+                return Outcome(*self.evaluate(job.arch, job.rung, job.state(), tick))
+            except OSError:
+                raise
+            except Exception:
+                error = traceback.format_exc()
+        return Outcome(None, None, error)
+
+
+class OnRay:
+    """Jobs side by side on Ray: on this machine, or on the cluster at `address`.
+
+    `number`: how many at a time; None: as many as there is room for. `cpus`, `gpus`: what each takes. Raises
+    ConnectionError where no cluster answers.
+    """
+
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        number: int | None = None,
+        address: str | None = None,
+        cpus: float = 1,
+        gpus: float = 0,
+        limit: float = LIMIT,
+    ) -> None:
+        if address and address != "auto":
+            _reach(address)
+        import ray
+
+        self.ray, self.limit = ray, limit
+        self.begun = not ray.is_initialized()
+        if self.begun:
+            ray.init(
+                address=address or "local",
+                num_cpus=None if address else math.ceil((number or 1) * cpus),
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        room = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        most = int(min(room.get("CPU", 0) / cpus if cpus else 1e9, room.get("GPU", 0) / gpus if gpus else 1e9))
+        self.number = number or max(1, most)
+        self.evaluate = ray.put(evaluate)
+        self.task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_evaluated)
+
+    def close(self) -> None:
+        """Leaves the cluster; one that was started here ends."""
+        if self.begun:
+            self.ray.shutdown()
+
+    def run(
+        self, jobs: Sequence[Job], tick: Callable[[Job, int], None], stop: Callable[[], bool]
+    ) -> Iterator[tuple[Job, Outcome]]:
+        """The outcome of each job, as they come."""
+        waiting = [(job, 1) for job in sorted(jobs, key=lambda job: -job.weight)]
+        running: dict[Any, tuple[Job, int, float]] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.number and not stop():
+                    job, attempt = waiting.pop(0)
+                    tick(job, 0)
+                    task = self.task.remote(self.evaluate, job.arch, job.rung, job.state())
+                    running[task] = (job, attempt, time.monotonic())
+                if not running:
+                    return
+                ready, _ = self.ray.wait(list(running), timeout=1.0)
+                for task in ready:
+                    job, attempt, _ = running.pop(task)
+                    outcome = self._outcome(task)
+                    if outcome.score is None and attempt < ATTEMPTS:
+                        waiting.insert(0, (job, attempt + 1))
+                    else:
+                        yield job, outcome
+                for task, (job, attempt, begun) in list(running.items()):
+                    if time.monotonic() - begun > self.limit:
+                        self.ray.cancel(task, force=True)
+                        del running[task]
+                        if attempt < ATTEMPTS:
+                            waiting.insert(0, (job, attempt + 1))
+                        else:
+                            yield job, Outcome(None, None, f"TimeoutError: a rung took more than {self.limit:.0f} s")
+                stop()  # raises where the time is up
+        finally:
+            for task in running:
+                self.ray.cancel(task, force=True)
+
+    def _outcome(self, task: Any) -> Outcome:
+        try:
+            return Outcome(*self.ray.get(task))
+        except self.ray.exceptions.RayTaskError as error:
+            return Outcome(None, None, str(error))
+        except self.ray.exceptions.RayError as error:  # the worker was killed, its node lost, its memory short
+            return Outcome(None, None, f"{type(error).__name__}: {error}")
+
+
+def _reach(address: str) -> None:
+    """Raises ConnectionError where nobody listens at `address`, which Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise ConnectionError(f"no Ray cluster answers at {address!r} ({error}); give HOST:PORT, or auto") from None
+
+
+def _evaluated(evaluate: Evaluate, arch: Any, rung: int, state: bytes | None) -> tuple[Score, bytes | None]:
+    return evaluate(arch, rung, state, lambda _: None)

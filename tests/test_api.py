@@ -1,0 +1,159 @@
+"""`from nas import search`: spaces, blocks, costs and evaluators of a user's own."""
+
+import itertools
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+import nas
+from nas import search
+from nas.arch import Arch, Head, Stage, Stem, cost
+from nas.blocks import Separable
+from nas.graph import Map, Wiring
+from nas.pareto import dominates, front, hypervolume, point, ranks
+from nas.runs import open_run, read_trials
+from nas.space import Space, axes, of, one_of
+from nas.waves import SearchFailed
+from search_spaces import LOWRES, lowres
+
+LAYERS = Space("layers", tuple(one_of("skip", "small", "large") for _ in range(5)))
+MACS = {"skip": 0, "small": 2_000_000, "large": 5_000_000}
+
+
+def macs(layers: tuple[str, ...]) -> int:
+    return 1_000_000 + sum(MACS[layer] * (5 - i) for i, layer in enumerate(layers))
+
+
+def worth(layers: tuple[str, ...], _rung: int = 0) -> float:
+    """Late layers pay best; the third one is better small."""
+    gains = {"skip": 0.0, "small": 2.0, "large": 3.0}
+    return sum(gains[layer] * (1 + i) for i, layer in enumerate(layers)) - 4 * (layers[2] == "large")
+
+
+def best_worth(limit: int) -> float:
+    return max(worth(layers) for layers in itertools.product(MACS, repeat=5) if macs(layers) <= limit)
+
+
+def test_networks_and_costs_of_ones_own() -> None:
+    result = search(LAYERS, "30MFLOPs", worth, trials=40, seed=0, cost=macs)
+    assert len(result.trials) == 40 and {trial.state for trial in result.trials} == {"complete"}
+    assert [trial.index for trial in result.trials] == list(range(40))
+    assert all(trial.cost.macs == macs(trial.arch) <= 30_000_000 for trial in result.trials)
+    assert all(trial.score == worth(trial.arch) for trial in result.trials)
+    assert len({trial.arch for trial in result.trials}) == 40
+    assert result.best and result.best.score == best_worth(30_000_000) == max(t.score or 0 for t in result.trials)
+    assert result.path is None
+    again = search(LAYERS, "30MFLOPs", worth, trials=40, seed=0, cost=macs)
+    assert [trial.arch for trial in again.trials] == [trial.arch for trial in result.trials]
+    assert search(LAYERS, "30MFLOPs", worth, trials=40, seed=1, cost=macs).trials != result.trials
+
+
+@dataclass(frozen=True, slots=True)
+class Doubled:
+    """A block kind of a user's own: two separable convolutions."""
+
+    kind: ClassVar[str] = "doubled"
+    kernel: int = 3
+
+    def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
+        with g.within("first"):
+            y = Separable(self.kernel).wire(g, x, cout, stride)
+        with g.within("second"):
+            return Separable(self.kernel).wire(g, y, cout, 1)
+
+
+OWN = Space(
+    "own",
+    of(
+        Arch,
+        stem=Stem(16),
+        stages=tuple(
+            of(Stage, block=of(Doubled, kernel=one_of(3, 5)), width=one_of(16, 24, 32), depth=one_of(1, 2), stride=2)
+            for _ in range(3)
+        ),
+        head=Head(64),
+    ),
+)
+
+
+def test_a_block_kind_of_ones_own_is_searched_trained_and_resumed(tmp_path: Path) -> None:
+    def macs_are_good(arch: Arch, rung: int) -> float:
+        return cost(arch).macs / 1e6 + rung
+
+    kept = search(OWN, "4MFLOPs", macs_are_good, trials=10, rungs=2, run=tmp_path / "run")
+    assert {trial.state for trial in kept.trials} == {"complete", "pruned"} and kept.path == tmp_path / "run"
+    resumed = search(OWN, "4MFLOPs", macs_are_good, trials=10, rungs=2, run=tmp_path / "run")
+    assert resumed.trials == kept.trials and resumed.best == kept.best
+    with pytest.raises(ValueError, match="was begun with another plan"):
+        search(OWN, "4MFLOPs", macs_are_good, trials=11, rungs=2, run=tmp_path / "run")
+    trained = search(OWN, "2MFLOPs", trials=1, dataset="digits")
+    assert trained.trials[0].scores[-1].val_images == 288
+
+
+def test_rungs_and_anchors_of_ones_own() -> None:
+    seeds = list(lowres.ANCHORS.values())
+    result = search(LOWRES, "25MFLOPs", lambda arch, rung: cost(arch).macs / 1e6, trials=12, rungs=3, anchors=seeds)
+    assert [trial.anchor for trial in result.trials[:6]] == [anchor.name for anchor in seeds]
+    assert {len(trial.scores) for trial in result.trials} == {0, 1, 2, 3}
+    assert result.trials[0].state == "complete" and result.trials[1].anchor == "tailored-mobilenetv2-imp1"
+    assert result.trials[1].state == "refused"
+
+
+def test_a_front() -> None:
+    result = search(LAYERS, "60MFLOPs", worth, trials=60, seed=0, cost=macs, objective="accuracy, macs")
+    assert list(result.front) == front(result.trials, ("accuracy", "macs"))
+    spent = [trial.cost.macs for trial in result.front]
+    assert len(spent) > 4 and spent == sorted(spent, reverse=True)
+    nets = list(itertools.product(MACS, repeat=5))
+    reference = (0.0, -60_000_000.0)
+    whole = hypervolume([(worth(n), -float(macs(n))) for n in nets if macs(n) <= 60_000_000], reference)
+    found = hypervolume([point(t.score or 0, t.cost, ("accuracy", "macs")) for t in result.trials], reference)
+    assert found > 0.97 * whole
+
+
+def test_hypervolume_and_ranks_by_brute_force() -> None:
+    rng = random.Random(0)
+    for dimensions in (1, 2, 3):
+        points = [tuple(float(rng.randrange(6)) for _ in range(dimensions)) for _ in range(8)]
+        cells = itertools.product(range(6), repeat=dimensions)
+        covered = sum(any(all(p > c for p, c in zip(q, cell, strict=True)) for q in points) for cell in cells)
+        assert hypervolume(points, (0.0,) * dimensions) == covered
+        for one, rank in zip(points, ranks(points), strict=True):
+            above = [r for other, r in zip(points, ranks(points), strict=True) if dominates(other, one)]
+            assert rank == max(above, default=-1) + 1
+
+
+@pytest.mark.parametrize(
+    ("budget", "options", "message"),
+    [
+        ("1KFLOPs", {}, "no network of space layers keeps the budget 1KFLOPs: the smallest has 1,000,000 FLOPs"),
+        ("30MFLOP", {}, "is not understood"),
+        ("30MFLOPs", {"objective": "macs"}, "objective must be accuracy, alone or followed by"),
+        ("30MFLOPs", {"objective": "accuracy,size"}, "objective must be accuracy"),
+        ("30MFLOPs", {"trials": 0}, "trials must be at least 1"),
+        ("30MFLOPs", {"workers": 0}, "workers must be at least 1"),
+    ],
+)
+def test_requests_that_cannot_be_met(budget: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        search(LAYERS, budget, worth, cost=macs, **options)
+
+
+def test_a_score_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(SearchFailed, match="evaluate must give a finite score, got nan"):
+        search(LAYERS, "30MFLOPs", lambda _net, _rung: float("nan"), cost=macs, run=tmp_path / "run")
+    assert [t.state for t in read_trials(open_run(tmp_path / "run")[0], lambda t: t)[0]] == ["failed"] * 3
+
+
+def test_axes_are_all_there() -> None:
+    assert axes(LAYERS) == {str(i): ("skip", "small", "large") for i in range(5)}
+    assert axes(OWN)["stages.1.block.kernel"] == (3, 5)
+
+
+def test_the_package_has_what_it_names() -> None:
+    assert nas.Result is type(search(LAYERS, "30MFLOPs", worth, trials=1, cost=macs))
+    with pytest.raises(AttributeError, match="module 'nas' has no attribute 'serach'"):
+        nas.serach  # noqa: B018

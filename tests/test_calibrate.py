@@ -1,0 +1,98 @@
+"""Calibration: which networks, which figures, and that nothing trained is lost."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nas.arch import Arch, arch_id, cost
+from nas.calibrate import Calibration, Trainers, calibrate, diverse, longer
+from nas.plan import Budget, Recipe
+from nas.runs import create, open_run, read_value
+from nas.space import encode
+from nas.trial import Score
+from nas.workers import Evaluate, Here, Tick
+from search_spaces import ANCHORS, LIGHTWEIGHT
+from tests.conftest import RECIPE, plan_for, score
+from tests.test_cli import nas
+
+PLAN = plan_for(Budget(macs=25_000_000), LIGHTWEIGHT)
+FIRST = ANCHORS["lowres-mobilenet"].arch
+GOOD, BAD, LONG = replace(RECIPE, name="good"), replace(RECIPE, name="bad"), longer(RECIPE, 128, 2, 32)
+
+
+def trainer(recipe: Recipe) -> Evaluate:
+    """What ranks as the longer training does, or at random."""
+
+    def evaluate(arch: Arch, rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, bytes | None]:
+        value = cost(arch).macs / 1e6
+        if recipe.name == "bad":
+            value = random.Random(f"{arch_id(arch)}:{rung}").uniform(0, 90)
+        return replace(score(rung, value), train_loss=-value), b"state"
+
+    return evaluate
+
+
+TRAINERS = Trainers({recipe.name: trainer(recipe) for recipe in (GOOD, BAD, LONG)})
+
+
+def test_diverse_networks_keep_the_budget_and_come_near_it() -> None:
+    found = diverse(PLAN, LIGHTWEIGHT, 8, [FIRST])
+    assert found[0].arch == FIRST and len({candidate.id for candidate in found}) == 8
+    assert all(15_000_000 <= candidate.cost.macs <= 25_000_000 for candidate in found)
+    assert all(encode(LIGHTWEIGHT, candidate.arch) == candidate.choices for candidate in found)
+    assert len({candidate.choices["early"] for candidate in found}) > 2
+    assert diverse(PLAN, LIGHTWEIGHT, 8, [FIRST]) == found
+
+
+def test_a_good_proxy_ranks_and_a_bad_one_does_not(tmp_path: Path) -> None:
+    run = create(tmp_path / "a", PLAN)
+    candidates = diverse(PLAN, LIGHTWEIGHT, 10, [FIRST])
+    recipes = (GOOD, BAD, LONG)
+    halves = iter(range(100))
+    seen: list[tuple[int, int]] = []
+
+    def watch(_name: str, done: int, planned: int) -> None:
+        seen.append((done, planned))
+
+    assert calibrate(candidates, recipes, run, Here(TRAINERS), watch, lambda: next(halves) > 20) is None
+    found = calibrate(candidates, recipes, run, Here(TRAINERS), watch, lambda: False)
+    assert found == read_value(open_run(run.path)[0], "calibration", Calibration)
+    assert found and len(seen) == 50  # each training of each rung once
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen) and {p for _, p in seen} == {
+        10 * (4 * 64 + 256)
+    }
+    for one in found.agreements:
+        assert -1.001 < one.spearman.low - 1e-9 <= one.spearman.value <= one.spearman.high + 1e-9 < 1.001
+        assert (min(one.spearman.value, one.kendall.value) > 0.999) == (one.proxy == "good")
+    assert {(one.proxy, one.rung, one.by) for one in found.agreements} == {
+        (proxy, rung, by) for proxy in ("good", "bad") for rung in (0, 1) for by in ("accuracy", "loss")
+    }
+    assert not (run.path / "work").exists()
+
+
+def test_a_network_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
+    def evaluate(_arch: Arch, _rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, bytes | None]:
+        raise RuntimeError("no such block")
+
+    candidates = diverse(PLAN, LIGHTWEIGHT, 3, [FIRST])
+    trainers = Trainers({LONG.name: evaluate})
+    with pytest.raises(RuntimeError, match=r"(?s)c6177ce8c1-longer cannot be trained.*no such block"):
+        calibrate(candidates, (LONG,), create(tmp_path / "a", PLAN), Here(trainers), lambda *_: None, lambda: False)
+
+
+def test_the_command(here: Path) -> None:
+    budget = ("--budget", "3MFLOPs", "--space", "lowres", "--networks", "3", "--images", "200", "--epochs", "1")
+    ended = nas("calibrate", *budget, "--workers", "1", "--proxy", "half", "--run", "a", "--json")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert [recipe["name"] for recipe in found["recipes"]] == ["half", "longer"]
+    assert len(found["networks"]) == 3 and len(found["agreements"]) == 6
+    again = nas("calibrate", "--resume", "runs/a")
+    assert "half, rung 3" in again.stdout and "Spearman" in again.stdout and "200 training images" in again.stdout
+    assert nas("calibrate", "--budget", "3MFLOPs", "--proxy", "halve").stderr.startswith(
+        "nas: error: proxy 'halve' is unknown; did"
+    )
+    assert nas("calibrate", "--budget", "3MFLOPs", "--networks", "2").returncode == 2

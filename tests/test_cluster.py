@@ -1,0 +1,64 @@
+"""A search on a Ray cluster of two nodes that loses one."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from nas.plan import Budget
+from nas.runs import create
+from nas.trial import Score, Trial
+from nas.waves import search
+from nas.workers import Here, OnRay, Tick, Workers
+from search_spaces import LOWRES, lowres
+from tests.conftest import fake_evaluate, plan_for
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
+)
+SEEDS = list(lowres.ANCHORS.values())
+PLAN = plan_for(Budget(macs=25_000_000), trials=16)
+
+
+def trials_of(path: Path, workers: Workers) -> list[Trial]:
+    return search(PLAN, LOWRES, SEEDS, create(path, PLAN), workers).trials
+
+
+def test_no_cluster_is_one_error() -> None:
+    with pytest.raises(ConnectionError, match="no Ray cluster answers at '127"):
+        OnRay(fake_evaluate, 2, "127.0.0.1:1")
+
+
+def test_a_lost_node_does_not_end_the_search(tmp_path: Path) -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    lost = cluster.add_node(num_cpus=1)
+    marker = tmp_path / "reached"
+
+    def evaluate(arch: Any, rung: int, state: bytes | None, tick: Tick) -> tuple[Score, None]:
+        if ray.get_runtime_context().get_node_id() == lost_id:
+            marker.touch()
+            threading.Event().wait()  # until the node is gone
+        return fake_evaluate(arch, rung, state, tick)
+
+    try:
+        cluster.wait_for_nodes()
+        ray.init(address=cluster.address, log_to_driver=False)
+        lost_id = lost.node_id
+        workers = OnRay(evaluate, 2, cluster.address)
+
+        def lose() -> None:
+            while not marker.exists():
+                threading.Event().wait(0.05)
+            cluster.remove_node(lost)
+
+        killer = threading.Thread(target=lose)
+        killer.start()
+        found = trials_of(tmp_path / "run", workers)
+        killer.join()
+        assert found == trials_of(tmp_path / "here", Here(fake_evaluate))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()

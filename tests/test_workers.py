@@ -1,0 +1,103 @@
+"""Workers: the same search whoever trains, and what happens when they are lost. On Ray, for real."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from nas.plan import Budget
+from nas.runs import create
+from nas.trial import Score, Trial
+from nas.waves import search
+from nas.workers import Here, Job, OnRay, Outcome, Tick, Workers
+from search_spaces import LOWRES, lowres
+from tests.conftest import fake_evaluate, plan_for, score
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
+)
+SEEDS = list(lowres.ANCHORS.values())
+PLAN = plan_for(Budget(macs=25_000_000), trials=16)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A Ray of four CPUs on this machine."""
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def trials_of(path: Path, workers: Workers) -> list[Trial]:
+    return search(PLAN, LOWRES, SEEDS, create(path, PLAN), workers).trials
+
+
+def outcomes(workers: Workers, jobs: list[Job]) -> dict[int, Outcome]:
+    return {job.key: outcome for job, outcome in workers.run(jobs, lambda *_: None, lambda: False)}
+
+
+def jobs(*networks: Any) -> list[Job]:
+    return [Job(key, network, 0, lambda: None, 1.0) for key, network in enumerate(networks)]
+
+
+def first_time(marker: Path) -> bool:
+    """Whether nobody asked this of `marker` before."""
+    try:
+        marker.open("x").close()
+    except FileExistsError:
+        return False
+    return True
+
+
+def hostile(network: tuple[str, str], rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, None]:
+    """Does, the first time or whenever it is asked, what the network says."""
+    what, where = network
+    if what == "raises":
+        raise RuntimeError("no such block")
+    if what != "works" and first_time(Path(where)):
+        if what == "raises once":
+            raise RuntimeError("no such block")
+        if what == "killed once":
+            os.kill(os.getpid(), signal.SIGKILL)
+        threading.Event().wait()  # hangs
+    return score(rung, 50.0), None
+
+
+def test_one_two_and_four_workers_find_the_same(tmp_path: Path, cluster: None) -> None:
+    here = trials_of(tmp_path / "here", Here(fake_evaluate))
+    assert len(here) == 18 and {trial.state for trial in here} == {"complete", "pruned", "refused"}
+    for number in (2, 4):
+        assert trials_of(tmp_path / str(number), OnRay(fake_evaluate, number)) == here
+
+
+def test_a_job_that_fails_is_tried_again_once(tmp_path: Path, cluster: None) -> None:
+    asked = jobs(*((what, str(tmp_path / what)) for what in ("works", "raises", "raises once")))
+    for workers in (Here(hostile), OnRay(hostile, 2)):
+        (tmp_path / "raises once").unlink(missing_ok=True)
+        found = outcomes(workers, asked)
+        assert found[0].score and found[2].score
+        assert found[1].score is None and "RuntimeError: no such block" in found[1].error
+
+
+def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path, cluster: None) -> None:
+    asked = jobs(*((what, str(tmp_path / what)) for what in ("killed once", "works", "works", "works")))
+    assert all(outcome.score for outcome in outcomes(OnRay(hostile, 2), asked).values())
+
+
+def test_a_job_that_hangs_is_ended_and_tried_again(tmp_path: Path, cluster: None) -> None:
+    found = outcomes(OnRay(hostile, 2, limit=2.0), jobs(("hangs once", str(tmp_path / "a")), ("works", "")))
+    assert found[0].score and found[1].score
+
+
+def test_a_job_that_always_hangs_has_failed(tmp_path: Path, cluster: None) -> None:
+    def hangs(_network: Any, _rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, None]:
+        threading.Event().wait()
+        raise AssertionError
+
+    found = outcomes(OnRay(hangs, 2, limit=1.0), jobs("a"))
+    assert found[0].score is None and "a rung took more than 1 s" in found[0].error
