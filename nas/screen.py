@@ -128,7 +128,8 @@ def print_result(
 def counting(quiet: bool, folder: Run) -> Iterator[Any]:
     """A callback that shows how far a calibration is: a live line on a terminal, else a line a training."""
     console = Console(stderr=True)
-    begun, first = time.monotonic(), []  # type: tuple[float, list[int]]
+    begun = time.monotonic()
+    first: list[int] = []  # the images that were done before this process began
 
     def line(name: str, done: int, planned: int) -> str:
         first[:] = first or [done]
