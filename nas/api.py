@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 
 from nas.arch import Anchor
 from nas.arch import cost as cost_on_paper
+from nas.calibrate import Trainers
 from nas.graph import Cost
 from nas.pareto import front
-from nas.plan import PROXY, Budget, Plan, Recipe, Rung, parse_budget
+from nas.plan import PROXY, Budget, Plan, Recipe, Rung, derived_seed, parse_budget
 from nas.propose import cheapest
 from nas.runs import create, open_run
 from nas.space import Space, decode, fitted
@@ -71,7 +72,7 @@ def search(
     it exists. `workers`: trainings side by side, by Ray where there are several or a `ray_address`. `time_limit`: in
     seconds.
 
-    Raises ValueError where the request cannot be met, SearchFailed after three failures in a row.
+    Raises ValueError where the request cannot be met, RunFailed after three failures in a row.
     """
     limits = budget if isinstance(budget, Budget) else parse_budget([budget], {})
     names = tuple(objective.replace(" ", "").split(","))
@@ -164,6 +165,16 @@ def trainer(plan: Plan) -> Evaluate:
     from nas.evaluate import Proxy
 
     return Proxy(plan)
+
+
+def trainers(plan: Plan, recipes: Sequence[Recipe]) -> Evaluate:
+    """What trains (recipe's name, architecture): each recipe with a seed of its own."""
+    return Trainers(
+        {
+            recipe.name: trainer(replace(plan, recipe=recipe, seed=derived_seed(plan.seed, recipe.name) % 2**31))
+            for recipe in recipes
+        }
+    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ would have thrown away is what is to be learnt.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import mean
 from typing import NamedTuple
 
@@ -14,9 +14,9 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from nas.arch import Arch, cost
-from nas.plan import Plan, Recipe, Rung
+from nas.plan import LONGER, Plan, Recipe, Rung
 from nas.propose import Candidate, Proposer
-from nas.runs import Run, append_score, forget_all, locked, read_scores, read_work, write_value, write_work
+from nas.runs import Run, RunFailed, append_score, forget_all, locked, read_scores, read_work, write_value, write_work
 from nas.space import Space, axes, encode
 from nas.surrogate import Describer
 from nas.trial import Score, identity
@@ -24,7 +24,6 @@ from nas.workers import Evaluate, Job, Tick, Workers
 
 DRAWN = 30  # networks among which the diverse ones are found
 RESAMPLES = 2_000  # of the networks, for intervals
-LONGER = "longer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +75,6 @@ class Trainers:
         return self.evaluates[recipe](arch, rung, state, tick)
 
 
-def longer(recipe: Recipe, images: int, epochs: int, val_images: int) -> Recipe:
-    """The training that proxies are held against: `epochs` over `images` in one learning-rate cycle."""
-    return replace(recipe, name=LONGER, rungs=(Rung(images, epochs, val_images),))
-
-
 def diverse(plan: Plan, space: Space, number: int, first: Sequence[Arch]) -> list[Candidate]:
     """`number` networks that keep the budget and come near it: `first`, then each the farthest from those before.
 
@@ -122,7 +116,7 @@ def calibrate(
     """Each of `candidates` trained by each of `recipes`, of which the last is the longer one.
 
     None where `stop` said so before the end. What is in `run` already is not trained again. `watch` is told a name and
-    the images trained on, done and in all. Raises RuntimeError where a network cannot be trained.
+    the images trained on, done and in all. Raises RunFailed where a network cannot be trained.
     """
     trainings = [_Training(i, candidate, recipe) for recipe in recipes for i, candidate in enumerate(candidates)]
     planned = sum(_images(rung) for training in trainings for rung in training.recipe.rungs)
@@ -149,7 +143,7 @@ def calibrate(
             for job, outcome in workers.run(jobs, tick, stop):
                 index, _, recipe = training = trainings[job.key]
                 if outcome.score is None:
-                    raise RuntimeError(f"{training.name} cannot be trained:\n{outcome.error}")
+                    raise RunFailed(f"{training.name} cannot be trained:\n{outcome.error}")
                 append_score(run, index, training.name, outcome.score)
                 if outcome.state is not None:
                     write_work(run, training.name, outcome.state)

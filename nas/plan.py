@@ -139,6 +139,12 @@ PROXIES = {
     )
 }
 """What `nas calibrate` compares: PROXY is the one that searches use."""
+LONGER = "longer"
+
+
+def longer(recipe: Recipe, images: int, epochs: int, val_images: int) -> Recipe:
+    """The training that proxies are held against: `epochs` over `images` in one learning-rate cycle."""
+    return replace(recipe, name=LONGER, rungs=(Rung(images, epochs, val_images),))
 
 
 @dataclass(frozen=True, slots=True)

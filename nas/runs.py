@@ -33,6 +33,10 @@ class RunInUse(ValueError):
     """Another process is at work in the run."""
 
 
+class RunFailed(RuntimeError):
+    """The run cannot go on; all that is finished is on disk."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run's folder."""

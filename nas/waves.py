@@ -23,6 +23,7 @@ from nas.propose import Candidate, Known, Proposer
 from nas.runs import (
     Restore,
     Run,
+    RunFailed,
     append_score,
     append_trial,
     forget,
@@ -39,10 +40,6 @@ from nas.trial import Costs, Score, State, Trial, best, identity, restored
 from nas.workers import Job, Outcome, Stopped, Workers
 
 FAILURES = 3  # in a row, which end the search
-
-
-class SearchFailed(RuntimeError):
-    """The search cannot go on; all finished trials are on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +115,7 @@ def search(
     """What the search that `plan` asks for comes to; trials on disk already are not run again.
 
     No network over the budget is built. A candidate that raises is a failed trial, with its traceback. Ends early where
-    no new network keeps the budget, or where `halt` says so. `restore`: see `nas.runs.read_trials`. Raises SearchFailed
+    no new network keeps the budget, or where `halt` says so. `restore`: see `nas.runs.read_trials`. Raises RunFailed
     after three failures in a row, RunInUse where another process works in `run`, OSError where the disk refuses.
     """
     halt = halt or Halt()
@@ -225,7 +222,7 @@ class _Book:
             self.end(entry, "complete")
 
     def end(self, entry: Entry, state: State) -> None:
-        """Ends an entry, on disk. Raises SearchFailed where another end is there."""
+        """Ends an entry, on disk. Raises RunFailed where another end is there."""
         entry.state = state
         trial = self.trial(entry)
         known = self.trials.get(trial.index)
@@ -239,7 +236,7 @@ class _Book:
                 self.best = trial
                 write_best(self.run, trial)
         elif (known.arch_id, known.state) != (trial.arch_id, trial.state):
-            raise SearchFailed(
+            raise RunFailed(
                 f"trial {trial.index} on disk is {known.arch_id} ({known.state}), the plan leads to {trial.arch_id} "
                 f"({trial.state}): {self.run.path} was changed by hand, or begun with another version of nas or on "
                 "another kind of device; go on where it was begun, or begin anew"
@@ -343,7 +340,7 @@ def _trained(
             account.done(entry, rung, trained=True)
             if book.failures >= FAILURES:
                 folder = book.run.path
-                raise SearchFailed(
+                raise RunFailed(
                     f"{FAILURES} candidates in a row failed, the last one with\n\n{outcome.error}\n"
                     f"All trials are in {folder}; nas search --resume {folder} goes on after them"
                 )

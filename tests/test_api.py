@@ -16,7 +16,7 @@ from nas.graph import Map, Wiring
 from nas.pareto import dominates, front, hypervolume, point, ranks
 from nas.runs import open_run, read_trials
 from nas.space import Space, axes, of, one_of
-from nas.waves import SearchFailed
+from nas.waves import RunFailed
 from search_spaces import LOWRES, lowres
 
 LAYERS = Space("layers", tuple(one_of("skip", "small", "large") for _ in range(5)))
@@ -143,7 +143,7 @@ def test_requests_that_cannot_be_met(budget: str, options: dict[str, Any], messa
 
 
 def test_a_score_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
-    with pytest.raises(SearchFailed, match="evaluate must give a finite score, got nan"):
+    with pytest.raises(RunFailed, match="evaluate must give a finite score, got nan"):
         search(LAYERS, "30MFLOPs", lambda _net, _rung: float("nan"), cost=macs, run=tmp_path / "run")
     assert [t.state for t in read_trials(open_run(tmp_path / "run")[0], lambda t: t)[0]] == ["failed"] * 3
 

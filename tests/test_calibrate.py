@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nas.arch import Arch, arch_id, cost
-from nas.calibrate import Calibration, Trainers, calibrate, diverse, longer
-from nas.plan import Budget, Recipe
+from nas.calibrate import Calibration, Trainers, calibrate, diverse
+from nas.plan import Budget, Recipe, longer
 from nas.runs import create, open_run, read_value
 from nas.space import encode
 from nas.trial import Score

@@ -18,7 +18,7 @@ from nas.runs import append_trial, create, locked, open_run, read_best, read_tri
 from nas.space import Space, of, one_of, sample
 from nas.trial import Score, Trial
 from nas.values import from_json
-from nas.waves import Halt, Progress, SearchFailed, search
+from nas.waves import Halt, Progress, RunFailed, search
 from nas.workers import Evaluate, Here
 from search_spaces import ANCHORS, LIGHTWEIGHT, LOWRES, lowres
 from tests.conftest import fake_evaluate, plan_for
@@ -207,7 +207,7 @@ def test_failures_in_a_row_are_counted_across_a_kill(tmp_path: Path) -> None:
 
     with pytest.raises(Killed):
         run_search(tmp_path / "a", plan_for(BUDGET), evaluate=failing(3))
-    with pytest.raises(SearchFailed):
+    with pytest.raises(RunFailed):
         run_search(tmp_path / "a", plan_for(BUDGET), evaluate=failing(0))
     assert len(calls) == 3 + 4  # each is tried twice: one failed, the second was killed, and it and a third failed
 
@@ -248,7 +248,7 @@ def test_three_failures_in_a_row_end_the_search(tmp_path: Path) -> None:
             raise RuntimeError("no such block")
         return fake_evaluate(arch, rung, state, tick)
 
-    with pytest.raises(SearchFailed, match=r"(?s)3 candidates in a row failed.*no such block.*--resume"):
+    with pytest.raises(RunFailed, match=r"(?s)3 candidates in a row failed.*no such block.*--resume"):
         run_search(tmp_path / "a", plan_for(BUDGET, wave=8), evaluate=evaluate)
     assert len(calls) == 2 + 3 * 2  # each is tried twice
     kept = read_trials(open_run(tmp_path / "a")[0])[0]
@@ -335,5 +335,5 @@ def test_a_run_changed_by_hand_is_not_gone_on_with(tmp_path: Path) -> None:
     other = [line for line in file.read_text().splitlines(keepends=True) if '"wave": 2' in line]
     states = ("pruned", "complete") if '"state": "pruned"' in other[0] else ("complete", "pruned")
     file.write_text("".join(lines) + other[0].replace(*states))
-    with pytest.raises(SearchFailed, match="changed by hand"):
+    with pytest.raises(RunFailed, match="changed by hand"):
         run_search(tmp_path / "a", plan)

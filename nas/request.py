@@ -1,0 +1,197 @@
+"""From what was typed to what is run: budgets by name, runs begun and resumed, networks found. Beside cli.py the only
+room that knows search_spaces. All of it raises ValueError where a request cannot be met.
+"""
+
+import math
+import os
+import random
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from nas.arch import Anchor, Arch, cost
+from nas.graph import Cost
+from nas.plan import BUDGET_HELP, PROXIES, PROXY, Plan, Recipes, longer, parse_budget
+from nas.runs import Run, create, free_name, open_run, read_trials, read_value, write_value
+from nas.space import Space, decode, fitted
+from nas.values import from_json
+from search_spaces import ANCHORS, BASELINE, SPACES
+
+RUNS = Path("runs")
+RESOLUTION = 32  # of the anchors that a search compares with
+LONGER_VAL = 5_000  # validation images of a calibration's longer training
+T = TypeVar("T")
+
+
+def begun(
+    budget: list[str],
+    dataset: str,
+    data: Path | None,
+    space: str,
+    trials: int,
+    seed: int,
+    objective: tuple[str, ...],
+    name: str | None,
+    kind: str = "",
+) -> tuple[Run, Plan, Space]:
+    """A new run for what was asked. Nothing is written before all of it has been found possible."""
+    if not budget:
+        raise ValueError(f"--budget is missing; {BUDGET_HELP}")
+    limits = parse_budget(budget, anchor_costs(RESOLUTION, 10))
+    template = named(SPACES, space, "space")
+    if name is not None and not re.fullmatch(r"[\w][\w.,+-]*", name):
+        raise ValueError(f"run {name!r} must be a plain name of letters, digits, '.', '-' and '_'; it lies in {RUNS}/")
+    if name is not None and (RUNS / name).exists():
+        raise ValueError(f"{RUNS / name} exists already; go on with --resume {RUNS / name}, or take another --run")
+    if dataset.startswith("folder:"):  # resumed from elsewhere, the run still finds it
+        dataset = f"folder:{Path(dataset.removeprefix('folder:')).expanduser().absolute()}"
+    plan = Plan(limits, dataset, space, "", trials, seed, PROXY, 32, 10, objective)
+
+    from nas.api import proxy_plan  # heavy; what is above is refused at once
+    from nas.data import CLASSES
+    from nas.propose import cheapest
+
+    if dataset in CLASSES:  # refused, where need be, before a download
+        plan = replace(plan, budget=parse_budget(budget, anchor_costs(RESOLUTION, CLASSES[dataset])))
+        cheapest(fitted(template, RESOLUTION, CLASSES[dataset]), plan, random.Random(seed), cost)
+    folder = str(data.expanduser().absolute()) if data else None
+    plan, where = proxy_plan(limits, dataset, folder, template, trials, seed, objective, plan.wave)
+    plan = replace(plan, budget=parse_budget(budget, anchor_costs(plan.resolution, plan.classes)))
+    cheapest(where, plan, random.Random(seed), cost)  # raises where nothing keeps the budget
+    stem = re.sub(r"[^\w.,+-]+", "-", f"{kind}{dataset.split('/')[-1]}-{','.join(budget)}").strip("-")
+    return create(RUNS / name if name else free_name(RUNS, stem), plan), plan, where
+
+
+def resumed(path: Path, data: Path | None) -> tuple[Run, Plan, Space]:
+    """The run in folder `path`, fit to be gone on with."""
+    folder, plan = open_run(path)
+    where = fitted(named(SPACES, plan.space, "space"), plan.resolution, plan.classes)
+    if where.digest != plan.space_digest:
+        raise ValueError(
+            f"{path} was made with another version of space {plan.space} ({plan.space_digest}, here {where.digest}); "
+            "resume it with the version of nas that made it, or begin a new run"
+        )
+    found, problems = read_trials(folder)
+    if problems:
+        raise ValueError(
+            f"{problems[0]}; the {len(found)} other trials are readable and stay; delete that line to go on without it"
+        )
+
+    for trial in found:
+        if trial.choices and decode(where, trial.choices) != trial.arch:
+            raise ValueError(f"trial {trial.index} of {path} has choices that draw another network than its own")
+
+    from nas.evaluate import loaded
+
+    if data:
+        plan = replace(plan, data=str(data.expanduser().absolute()))
+    images = loaded(plan.dataset, plan.data)
+    now, then = (images.resolution, len(images.classes)), (plan.resolution, plan.classes)
+    if now != then:
+        raise ValueError(f"{path} was begun on (resolution, classes) {then}, dataset {plan.dataset} now has {now}")
+    return folder, plan, where
+
+
+def calibration_begun(
+    budget: list[str],
+    dataset: str,
+    data: Path | None,
+    space: str,
+    networks: int,
+    proxies: list[str],
+    images: int,
+    epochs: int,
+    seed: int,
+    name: str | None,
+) -> tuple[Run, Plan, Space, Recipes]:
+    """A new run that compares `proxies` with `epochs` over `images`."""
+    if networks < 3 or images < 1 or epochs < 1:
+        raise ValueError(f"a calibration needs 3 networks, 1 image and 1 epoch, got {networks}, {images}, {epochs}")
+    compared = [named(PROXIES, proxy, "proxy") for proxy in proxies or PROXIES]
+    folder, plan, where = begun(budget, dataset, data, space, networks, seed, ("accuracy",), name, "calibration-")
+
+    from nas.api import filled
+    from nas.evaluate import loaded
+
+    held = loaded(plan.dataset, plan.data)
+    whole = [*compared, longer(PROXY, images, epochs, LONGER_VAL)]
+    recipes = Recipes(tuple(filled(recipe, len(held.train), len(held.val)) for recipe in whole))
+    write_value(folder, "recipes", recipes)
+    return folder, plan, where, recipes
+
+
+def calibration_resumed(path: Path, data: Path | None) -> tuple[Run, Plan, Space, Recipes]:
+    """The calibration in folder `path`, fit to be gone on with."""
+    folder, plan, where = resumed(path, data)
+    recipes = read_value(folder, "recipes", Recipes)
+    if recipes is None:
+        raise ValueError(f"{path} is no calibration: it has no recipes.json; see nas show {path}")
+    return folder, plan, where, recipes
+
+
+def seconds(text: str | None) -> float:
+    """The seconds that `text` spells: 90s, 30m, 2h; without end where it is None."""
+    if text is None:
+        return math.inf
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if not match or not float(match[1]):
+        raise ValueError(f"time limit {text!r} is not understood; it is a number and a unit: 90s, 30m or 2h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def named(table: Mapping[str, T], name: str, what: str) -> T:
+    """What `name` stands for in `table`; where it stands for nothing, the error names the nearest."""
+    if name not in table:
+        near = get_close_matches(name, table, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(table)}"
+        raise ValueError(f"{what} {name!r} is unknown; {hint}")
+    return table[name]
+
+
+def architecture(network: str, resolution: int | None, classes: int | None) -> Arch:
+    """The network called `network`: an anchor, the file of an architecture, or the best of the run in that folder."""
+    path = Path(network)
+    if network in ANCHORS:
+        arch = ANCHORS[network].arch
+    elif path.suffix == ".json" or (network and os.path.isdir(path)):  # False, too, for a name that is too long
+        file = path / "best" / "arch.json" if os.path.isdir(path) else path
+        try:
+            text = file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{file} cannot be read ({error}); give an anchor or an arch.json") from None
+        arch = from_json(Arch, text, str(file))
+    else:
+        arch = named({name: anchor.arch for name, anchor in ANCHORS.items()}, network, "network")
+    resolution = arch.resolution if resolution is None else resolution
+    return replace(arch, resolution=resolution, classes=arch.classes if classes is None else classes)
+
+
+def anchor_costs(resolution: int, classes: int) -> dict[str, Callable[[], Cost]]:
+    """What each anchor costs on such images: a budget may be given by name."""
+
+    def spent(anchor: Anchor) -> Cost:
+        if anchor.arch.resolution != resolution:
+            small = f"{anchor.name}-{resolution}"
+            hint = f"did you mean {small}?" if small in ANCHORS else "give a number"
+            side = anchor.arch.resolution
+            raise ValueError(f"budget {anchor.name!r} is a network for {side}x{side}, not {resolution}; {hint}")
+        return cost(replace(anchor.arch, classes=classes))
+
+    return {name: partial(spent, anchor) for name, anchor in ANCHORS.items()}
+
+
+def anchors_for(plan: Plan) -> list[Anchor]:
+    """The anchors that were made for images like the plan's, at its resolution and classes; the baseline first."""
+    rows = [anchor for anchor in ANCHORS.values() if anchor.arch.resolution == RESOLUTION and not anchor.reference]
+    rows.sort(key=lambda anchor: anchor.name != BASELINE)
+    return [replace(a, arch=replace(a.arch, resolution=plan.resolution, classes=plan.classes)) for a in rows]
+
+
+def first_of(plan: Plan) -> list[Arch]:
+    """The baseline on the plan's images, where it keeps the budget."""
+    baseline = anchors_for(plan)[0].arch
+    return [baseline] if plan.budget.keeps(cost(baseline)) else []
