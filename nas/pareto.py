@@ -20,16 +20,24 @@ def dominates(one: Point, other: Point) -> bool:
     return one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
 
+def undominated(points: Sequence[Point]) -> list[int]:
+    """Which of `points` no other one dominates; equal ones stay together."""
+    found: list[int] = []
+    for i in sorted(range(len(points)), key=lambda i: points[i], reverse=True):  # one is dominated by those before
+        if not any(dominates(points[j], points[i]) for j in found):
+            found.append(i)
+    return sorted(found)
+
+
 def ranks(points: Sequence[Point]) -> list[int]:
     """The front that each point lies on: 0 where nothing dominates it, 1 where only points of front 0 do, and so on."""
     found = [-1] * len(points)
-    left = set(range(len(points)))
+    left = list(range(len(points)))
     rank = 0
     while left:
-        front = {i for i in left if not any(dominates(points[j], points[i]) for j in left)}
-        for i in front:
-            found[i] = rank
-        left -= front
+        for i in undominated([points[i] for i in left]):
+            found[left[i]] = rank
+        left = [i for i in left if found[i] < 0]
         rank += 1
     return found
 
@@ -37,9 +45,8 @@ def ranks(points: Sequence[Point]) -> list[int]:
 def front(trials: Sequence[Trial], objective: Sequence[str]) -> list[Trial]:
     """The complete trials that no other complete one dominates, by score, best first."""
     complete = [trial for trial in trials if trial.state == "complete"]
-    rank = ranks([point(trial.score or 0.0, trial.cost, objective) for trial in complete])
-    kept = [trial for trial, r in zip(complete, rank, strict=True) if r == 0]
-    return sorted(kept, key=lambda trial: (-(trial.score or 0.0), trial.index))
+    kept = undominated([point(trial.score or 0.0, trial.cost, objective) for trial in complete])
+    return sorted((complete[i] for i in kept), key=lambda trial: (-(trial.score or 0.0), trial.index))
 
 
 def hypervolume(points: Sequence[Point], reference: Point) -> float:
