@@ -181,7 +181,9 @@ def calibrate(
     data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
     space: Annotated[str, typer.Option(help="Search space: lightweight or lowres.")] = "lightweight",
     networks: Annotated[int, typer.Option(help="How many networks, Low-res MobileNet among them.")] = 10,
-    proxy: Annotated[list[str] | None, typer.Option(help="Proxies to compare; by default all.")] = None,
+    proxy: Annotated[
+        list[str] | None, typer.Option(help="To compare: proxy, half or long; by default the first two.")
+    ] = None,
     images: Annotated[int, typer.Option(help="Training images of the longer training.")] = 40_000,
     epochs: Annotated[int, typer.Option(help="Epochs of the longer training.")] = 3,
     seed: Annotated[int, typer.Option(help="Seed of networks, weights and batches.")] = 0,

@@ -138,7 +138,8 @@ PROXIES = {
         replace(PROXY, name="long", rungs=(Rung(8_000, 1, 2_000), Rung(16_000, 1, 2_000), Rung(32_000, 1, 5_000))),
     )
 }
-"""What `nas calibrate` compares: PROXY is the one that searches use."""
+"""What `nas calibrate` can compare: PROXY is the one that searches use."""
+COMPARED = ("proxy", "half")  # where nothing else is asked
 LONGER = "longer"
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from nas.arch import Anchor, Arch, cost
 from nas.graph import Cost
-from nas.plan import BUDGET_HELP, PROXIES, PROXY, Plan, Recipes, longer, parse_budget
+from nas.plan import BUDGET_HELP, COMPARED, PROXIES, PROXY, Plan, Recipes, longer, parse_budget
 from nas.runs import Run, create, free_name, open_run, read_trials, read_value, write_value
 from nas.space import Space, decode, fitted
 from nas.values import from_json
@@ -111,7 +111,7 @@ def calibration_begun(
     """A new run that compares `proxies` with `epochs` over `images`."""
     if networks < 3 or images < 1 or epochs < 1:
         raise ValueError(f"a calibration needs 3 networks, 1 image and 1 epoch, got {networks}, {images}, {epochs}")
-    compared = [named(PROXIES, proxy, "proxy") for proxy in proxies or PROXIES]
+    compared = [named(PROXIES, proxy, "proxy") for proxy in proxies or COMPARED]
     folder, plan, where = begun(budget, dataset, data, space, networks, seed, ("accuracy",), name, "calibration-")
 
     from nas.api import filled
