@@ -1,5 +1,6 @@
 """`nas.search` for Python: a space, a budget and, where you like, an `evaluate` of your own."""
 
+import functools
 import math
 import random
 import tempfile
@@ -10,15 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nas.arch import Anchor
+from nas.arch import Anchor, Arch
 from nas.arch import cost as cost_on_paper
 from nas.calibrate import Trainers
+from nas.gate import Measure
 from nas.graph import Cost
 from nas.pareto import front
-from nas.plan import PROXY, Budget, Plan, Recipe, Rung, derived_seed, parse_budget
+from nas.plan import MEASURED_SECONDS, PROXY, Budget, Meter, Plan, Recipe, Rung, derived_seed, parse_budget
 from nas.propose import cheapest
 from nas.runs import create, open_run
 from nas.space import Space, decode, fitted
+from nas.timing import Latency, exactly
 from nas.trial import Costs, Score, Trial, identity, restored
 from nas.waves import Halt, Watch
 from nas.waves import search as run_waves
@@ -52,6 +55,7 @@ def search(
     seed: int = 0,
     rungs: int = 1,
     cost: Callable[[Any], Cost | float] | None = None,
+    latency: Callable[[Any], Latency | float] | None = None,
     anchors: Sequence[Anchor] = (),
     objective: str = "accuracy",
     wave: int = 4,
@@ -67,14 +71,16 @@ def search(
 
     `evaluate(network, rung)` scores a network in `rungs` rungs: the better half of a wave goes on to each next one.
     Without it networks are architectures, and are trained on `dataset` as `nas search` does. `cost(network)`: what a
-    network of your own costs, a `Cost` or a number of MACs; what an architecture costs is known. `anchors` are tried
-    first, and the first of them goes through all rungs. `run`: a folder that keeps all of it, and is gone on with where
-    it exists. `workers`: trainings side by side, by Ray where there are several or a `ray_address`. `time_limit`: in
-    seconds.
+    network of your own costs, a `Cost` or a number of MACs; what an architecture costs is known. `latency(network)`:
+    its milliseconds, where `budget` or `objective` asks for latency; by default architectures are measured here, in
+    turn with the anchor that `budget` names, or the first. `anchors` are tried first, and the first of them goes
+    through all rungs. `run`: a folder that keeps all of it, and is gone on with where it exists. `workers`: trainings
+    side by side, by Ray where there are several or a `ray_address`. `time_limit`: in seconds.
 
     Raises ValueError where the request cannot be met, RunFailed after three failures in a row.
     """
-    limits = budget if isinstance(budget, Budget) else parse_budget([budget], {})
+    known = {anchor.name: functools.partial(cost_on_paper, anchor.arch) for anchor in anchors} if not cost else {}
+    limits = budget if isinstance(budget, Budget) else parse_budget([budget], known)
     names = tuple(objective.replace(" ", "").split(","))
     if evaluate:
         recipe = replace(PROXY, name="evaluate", rungs=(Rung(1, 1, 0),) * rungs)
@@ -83,17 +89,25 @@ def search(
         plan, space = proxy_plan(limits, dataset, data, space, trials, seed, names, wave)
     costs = _costs(cost)
     cheapest(space, plan, random.Random(seed), costs)  # raises where nothing keeps the budget
+    if plan.timed and latency and limits.latency_ratio is not None:
+        raise ValueError(
+            f"budget {limits} is a multiple of an anchor's latency, latency= gives milliseconds: give 1.5ms"
+        )
+    reference = _reference(limits, anchors) if plan.timed and not latency else None
+    if reference:
+        plan = replace(plan, meter=Meter(reference.name, seconds=MEASURED_SECONDS))
+    measure = _measure(plan, latency, reference) if plan.timed else None
     own = evaluate is not None
     with tempfile.TemporaryDirectory() as room:
         path = Path(run) if run else Path(room) / "run"
-        folder, known = open_run(path) if path.exists() else (create(path, plan), plan)
-        if known != plan:
+        folder, begun = open_run(path) if path.exists() else (create(path, plan), plan)
+        if begun != plan:
             raise ValueError(f"{path} was begun with another plan; take another run, or ask for what it was begun with")
         halt = Halt(deadline=time.monotonic() + time_limit if time_limit else math.inf)
         score: Evaluate = Scored(evaluate) if evaluate else trainer(plan)
         with crew(score, workers, ray_address) as hands:
             restore = (lambda trial: _redrawn(space, trial)) if own else restored
-            found = run_waves(plan, space, anchors, folder, hands, watch, halt, costs, restore)
+            found = run_waves(plan, space, anchors, folder, hands, watch, halt, costs, restore, measure)
     best = tuple(front(found.trials, plan.objective))
     return Result(plan, tuple(found.trials), found.best, best, Path(run) if run else None)
 
@@ -201,13 +215,47 @@ def crew(
 
 def _costs(own: Callable[[Any], Cost | float] | None) -> Costs:
     if own is None:
-        return cost_on_paper
+
+        def on_paper(network: Any) -> Cost:
+            if not isinstance(network, Arch):
+                raise ValueError(f"networks of your own need cost=, which says what they cost; got {network!r}")
+            return cost_on_paper(network)
+
+        return on_paper
 
     def costs(network: Any) -> Cost:
         spent = own(network)
         return spent if isinstance(spent, Cost) else Cost(round(spent), 0, 0)
 
     return costs
+
+
+def _reference(limits: Budget, anchors: Sequence[Anchor]) -> Anchor:
+    """The network that runs in turn with each that is measured: the one that the budget names, else the first."""
+    named = [anchor for anchor in anchors if limits.reference in (None, anchor.name)]
+    if not named or not isinstance(named[0].arch, Arch):
+        raise ValueError("latency is measured in turn with a reference network: give anchors, or latency=")
+    return named[0]
+
+
+def _measure(plan: Plan, own: Callable[[Any], Latency | float] | None, reference: Anchor | None) -> tuple[Measure, Any]:
+    """What gives latencies, and the network that they are scaled by, if any."""
+    if plan.meter and reference:
+        return stopwatch(plan.meter, reference.arch), reference.arch
+    assert own
+
+    def told(network: Any) -> Latency:
+        said = own(network)
+        return said if isinstance(said, Latency) else exactly(float(said))
+
+    return told, None
+
+
+def stopwatch(meter: Meter, reference: Arch) -> Measure:
+    """What measures architectures as `meter` says."""
+    from nas.latency import measured
+
+    return lambda arch: measured(arch, reference, meter)
 
 
 def _redrawn(space: Space, trial: Trial) -> Trial:

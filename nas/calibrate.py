@@ -178,6 +178,11 @@ def _compared(networks: Sequence[str], found: Mapping[str, list[list[Score]]]) -
     return Calibration(tuple(networks), top1, tuple(agreements), last.device, last.torch)
 
 
+def spearman(one: Sequence[float], other: Sequence[float]) -> Rank:
+    """Spearman's rank correlation of two figures of the same networks."""
+    return _rank(spearmanr, one, other)
+
+
 def _rank(correlation: Callable[..., object], one: Sequence[float], other: Sequence[float]) -> Rank:
     def value(which: Sequence[int]) -> float:
         picked = [one[i] for i in which], [other[i] for i in which]

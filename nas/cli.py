@@ -77,7 +77,7 @@ def keeping(command: str, folder: "Run") -> Iterator[None]:
     except (RunInUse, ConnectionError) as error:
         fail(str(error))
     except RunFailed as error:
-        fail(str(error), 1)
+        fail(str(error) if "--resume" in str(error) else f"{error}; {kept}", 1)
     except OSError as error:
         fail(f"{error}; {kept}", 1)
 
@@ -101,17 +101,26 @@ def search(
     budget: Annotated[
         list[str] | None,
         typer.Option(
-            help="Upper limits that every network keeps: 25MFLOPs, 0.4MParams, 128KBpeak, or an anchor's name for what "
-            "that network costs; join with commas or repeat."
+            help="Upper limits that every network keeps: 25MFLOPs, 0.4MParams, 128KBpeak, 1.5ms, an anchor's name for "
+            "what that network costs, 0.8xANCHOR:ms; join with commas or repeat."
         ),
     ] = None,
     dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, or folder:PATH.")] = "digits",
     data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
     space: Annotated[str, typer.Option(help="Search space: lightweight or lowres.")] = "lightweight",
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where latency is measured: here, ray:NAME, or any name for what --measure-command reaches."),
+    ] = None,
+    measure_command: Annotated[
+        str | None,
+        typer.Option(help="Takes a graph on standard input, prints what agent.py prints: 'ssh pi python3 agent.py'."),
+    ] = None,
+    measure_threads: Annotated[int, typer.Option(help="Threads that a network runs on when measured.")] = 1,
     trials: Annotated[int, typer.Option(help="Networks to train, anchors among them.")] = 36,
     seed: Annotated[int, typer.Option(help="Seed of proposals, weights and batches.")] = 0,
     objective: Annotated[
-        str, typer.Option(help="accuracy, or a front of it against macs, params or peak: accuracy,macs.")
+        str, typer.Option(help="accuracy, or a front of it against macs, params, peak or latency: accuracy,macs.")
     ] = "accuracy",
     workers: Annotated[
         int | None,
@@ -134,14 +143,14 @@ def search(
 
     Example: [bold]nas search --budget 25MFLOPs --dataset cifar10[/bold]
     """
-    from nas.request import begun, resumed, seconds
+    from nas.request import begun, resumed, search_meter, seconds
 
     with refusing():
         if resume:
             sources = {name: context.get_parameter_source(name) for name in context.params}
             given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
             if clash := sorted(given - {"resume", "data", "json", "quiet", *HOW}):
-                raise ValueError(f"--resume takes its plan from the run; leave out --{clash[0]}")
+                raise ValueError(f"--resume takes its plan from the run; leave out --{clash[0].replace('_', '-')}")
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
         deadline = time.monotonic() + seconds(time_limit)
@@ -149,10 +158,12 @@ def search(
             folder, plan, where = resumed(resume, data)
         else:
             names = tuple(objective.replace(" ", "").split(","))
-            folder, plan, where = begun(budget or [], dataset, data, space, trials, seed, names, run)
+            asked = device is not None or measure_command is not None or measure_threads != 1
+            meter = search_meter(device or "here", measure_command, measure_threads) if asked else None
+            folder, plan, where = begun(budget or [], dataset, data, space, trials, seed, names, run, meter)
 
     from nas.api import crew, trainer
-    from nas.request import anchors_for
+    from nas.request import anchors_for, measure_for
     from nas.screen import print_result, progress
     from nas.waves import Halt
     from nas.waves import search as run_waves
@@ -166,7 +177,7 @@ def search(
         crew(trainer(plan), number, ray_address, cpus, gpus) as hands,
         progress(quiet, folder, plan) as watch,
     ):
-        found = run_waves(plan, where, anchors_for(plan), folder, hands, watch, halt)
+        found = run_waves(plan, where, anchors_for(plan), folder, hands, watch, halt, measure=measure_for(plan))
     print_result(folder, plan, found.trials, found.best, BASELINE, json)
     if halt.asked:
         raise typer.Exit(130)
@@ -300,7 +311,7 @@ def space(
     """
     from nas.arch import cost
     from nas.plan import parse_budget
-    from nas.request import RESOLUTION, anchor_costs, named
+    from nas.request import RESOLUTION, anchor_costs, named, on_paper
     from nas.space import fitted
     from nas.survey import survey
     from nas.tables import print_space
@@ -308,7 +319,7 @@ def space(
 
     with refusing():
         where = fitted(named(SPACES, name, "space"), RESOLUTION, 10)
-        limits = parse_budget(budget, anchor_costs(RESOLUTION, 10)) if budget else None
+        limits = on_paper(parse_budget(budget, anchor_costs(RESOLUTION, 10))) if budget else None
     print_space(where, survey(where, cost, limits), limits, json)
 
 
@@ -349,3 +360,81 @@ def profile(
     print_profile(network, arch, unchanged, modules, rows, totals, layers, json, checked)
     if checked and not checked.agree:
         raise typer.Exit(1)
+
+
+@app.command()
+def measure(
+    networks: Annotated[
+        list[str] | None, typer.Argument(help="Anchors (see nas anchors), arch.json files, or runs' folders.")
+    ] = None,
+    anchors: Annotated[
+        bool, typer.Option("--anchors", help="All anchors made for images of --resolution, 32 by default.")
+    ] = False,
+    resolution: Annotated[int | None, typer.Option(help="Side of the images; by default each network's own.")] = None,
+    runtime: Annotated[
+        str, typer.Option(help="onnxruntime, torch, compiled (torch.compile), cuda or cuda-compiled.")
+    ] = "onnxruntime",
+    device: Annotated[
+        str, typer.Option(help="here, ray:NAME, or any name for what --measure-command reaches.")
+    ] = "here",
+    measure_command: Annotated[
+        str | None,
+        typer.Option(help="Takes a graph on standard input, prints what agent.py prints: 'ssh pi python3 agent.py'."),
+    ] = None,
+    reference: Annotated[str, typer.Option(help="The network that runs in turn with each.")] = "lowres-mobilenet",
+    threads: Annotated[int, typer.Option(help="Threads that a network runs on.")] = 1,
+    batch: Annotated[int, typer.Option(help="Images at a time.")] = 1,
+    seconds: Annotated[float, typer.Option(help="For each network, at the most.")] = 10.0,
+    precision: Annotated[float, typer.Option(help="Half the width of the interval that is narrow enough.")] = 0.01,
+    timeout: Annotated[float, typer.Option(help="Seconds after which a device is taken for dead.")] = 120.0,
+    energy: Annotated[bool, typer.Option("--energy", help="Energy an image and mean power, where counted.")] = False,
+    write_agent: Annotated[
+        Path | None, typer.Option(help="Write agent.py, which measures on another machine, to this file, and end.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Measure how long networks take for a batch, each in turn with a reference network.
+
+    Example: [bold]nas measure tailored-mobilenetv2 runs/cifar10-25MFLOPs[/bold]
+    """
+    from nas import agent
+
+    if write_agent:
+        try:
+            write_agent.write_bytes(Path(agent.__file__).read_bytes())
+        except OSError as error:
+            fail(f"{write_agent} cannot be written: {error.strerror}", 1)
+        print(f"{write_agent}: python {write_agent} network.onnx; it needs numpy and onnxruntime", file=sys.stderr)
+        return
+
+    from nas.plan import Meter
+    from nas.request import anchor_names, architecture
+
+    with refusing():
+        meter = Meter(reference, device, measure_command, runtime, threads, batch, seconds, precision, timeout)
+        names = [*(networks or []), *(anchor_names(resolution) if anchors else [])]
+        if not names:
+            raise ValueError("name a network: an anchor, an arch.json or a run's folder; or give --anchors")
+        archs = [architecture(name, resolution, None) for name in names]
+        beside = [architecture(reference, arch.resolution, arch.classes) for arch in archs]
+
+    from nas.latency import energy_of, measured
+    from nas.runs import RunFailed
+    from nas.screen import Figures, measuring, print_measured
+
+    rows = []
+    with measuring(quiet, len(names)) as watch:
+        for name, arch, other in zip(names, archs, beside, strict=True):
+            watch(name)
+            try:
+                with refusing():
+                    rows.append(Figures(name, arch, measured(arch, other, meter), energy_of(arch, meter, energy)))
+            except KeyboardInterrupt:
+                break
+            except RunFailed as error:
+                print_measured(rows, meter, json)
+                fail(str(error), 1)
+    print_measured(rows, meter, json)
+    if len(rows) < len(names):
+        fail(f"interrupted after {len(rows)} of {len(names)} networks", 130)

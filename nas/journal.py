@@ -55,12 +55,16 @@ def frozen(space: Space, trial: Trial, objective: Sequence[str]) -> FrozenTrial:
 
     draw(space, pick)
     attributes = {"index": trial.index, "arch_id": trial.arch_id, **to_data(trial.cost)}
+    if trial.latency:
+        attributes["latency_ms"] = trial.latency.median_ms
     told = trial.state in ("complete", "pruned")
-    values = [(trial.score or 0.0) if name == "accuracy" else float(getattr(trial.cost, name)) for name in objective]
+    latency = trial.latency.median_ms if trial.latency else None
+    known = {"accuracy": trial.score or 0.0, "latency": latency, **to_data(trial.cost)}
+    values = [float(known[name]) for name in objective] if told else None
     pruned = trial.state == "pruned" and len(objective) > 1  # Optuna knows no intermediate values of several objectives
     return create_trial(
         state=TrialState.COMPLETE if pruned else STATES[trial.state],
-        values=values if told else None,
+        values=values,
         params=trial.choices,
         distributions=distributions,
         user_attrs=attributes | ({"anchor": trial.anchor} if trial.anchor else {}),

@@ -1,18 +1,21 @@
 """Fronts of networks: who is dominated, in layers, and how much a front covers."""
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
 from nas.graph import Cost
+from nas.timing import Latency
 from nas.trial import Trial
 
 Point: TypeAlias = tuple[float, ...]
 """Each entry the larger the better."""
 
 
-def point(score: float, spent: Cost, objective: Sequence[str]) -> Point:
+def point(score: float, spent: Cost, objective: Sequence[str], latency: Latency | None = None) -> Point:
     """A network as a point: its score, and its costs with the sign turned."""
-    return tuple(score if name == "accuracy" else -float(getattr(spent, name)) for name in objective)
+    known = {"accuracy": score, "latency": -(latency.median_ms if latency else math.inf)}
+    return tuple(known[name] if name in known else -float(getattr(spent, name)) for name in objective)
 
 
 def dominates(one: Point, other: Point) -> bool:
@@ -45,7 +48,7 @@ def ranks(points: Sequence[Point]) -> list[int]:
 def front(trials: Sequence[Trial], objective: Sequence[str]) -> list[Trial]:
     """The complete trials that no other complete one dominates, by score, best first."""
     complete = [trial for trial in trials if trial.state == "complete"]
-    kept = undominated([point(trial.score or 0.0, trial.cost, objective) for trial in complete])
+    kept = undominated([point(trial.score or 0.0, trial.cost, objective, trial.latency) for trial in complete])
     return sorted((complete[i] for i in kept), key=lambda trial: (-(trial.score or 0.0), trial.index))
 
 

@@ -2,11 +2,13 @@
 
 import hashlib
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from nas.graph import Cost
+from nas.timing import Latency
 
 PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}  # as memory is sold: 128 KB are 131,072 bytes
@@ -19,20 +21,39 @@ UNITS = {
 }
 BUDGET_HELP = (
     "a budget is a number and a unit, as in 25MFLOPs, 25MMACs, 0.4MParams, 128KBpeak (activations held at once, int8; "
-    "128KBpeak32: fp32), or the name of an anchor, whose cost it then is"
+    "128KBpeak32: fp32), 1.5ms, 800us (measured latency), or the name of an anchor, whose cost it then is; "
+    "lowres-mobilenet:ms: no slower than it, 0.8xlowres-mobilenet:ms: at most 0.8 times as slow"
 )
+NUMBER = r"-?\d+(?:_\d+)*(?:\.\d+)?"
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Upper limits that every built network keeps; None is no limit. Quantities are those of `Cost`."""
+    """Upper limits that every trained network keeps; None is no limit. `macs`, `params` and `peak` are those of `Cost`,
+    known on paper; latency is measured, and the upper end of its interval has to keep its limit."""
 
     macs: int | None = None
     params: int | None = None
     peak: int | None = None
+    latency_ms: float | None = None
+    latency_ratio: float | None = None
+    """Latency as a multiple of that of `reference`, the two measured in turn."""
+    reference: str | None = None
+    """The anchor that `latency_ratio` is a multiple of."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether latency is limited."""
+        return self.latency_ms is not None or self.latency_ratio is not None
+
+    def fast(self, latency: Latency) -> bool:
+        """Whether the upper end of `latency` is within every limit."""
+        return (self.latency_ms is None or latency.high_ms <= self.latency_ms) and (
+            self.latency_ratio is None or (latency.ratio_high is not None and latency.ratio_high <= self.latency_ratio)
+        )
 
     def limits(self) -> dict[str, int]:
-        """The limits that are set, by quantity."""
+        """The limits on paper that are set, by quantity."""
         limits = {"macs": self.macs, "params": self.params, "peak": self.peak}
         return {name: limit for name, limit in limits.items() if limit is not None}
 
@@ -41,13 +62,18 @@ class Budget:
         return all(getattr(cost, name) <= limit for name, limit in self.limits().items())
 
     def use(self, cost: Cost) -> float:
-        """The largest share of a limit that `cost` takes: above 1 where a limit is broken."""
+        """The largest share of a limit on paper that `cost` takes, above 1 where one is broken; 1 without a limit."""
         shares: list[float] = [getattr(cost, name) / limit for name, limit in self.limits().items()]
-        return max(shares)
+        return max(shares, default=1.0)
 
     def __str__(self) -> str:
         shown = {"macs": (PREFIXES, "FLOPs"), "params": (PREFIXES, "Params"), "peak": (BYTES, "Bpeak")}
-        return ",".join(quantity(limit, shown[name][0]) + shown[name][1] for name, limit in self.limits().items())
+        said = [quantity(limit, shown[name][0]) + shown[name][1] for name, limit in self.limits().items()]
+        if self.latency_ms is not None:
+            said.append(f"{self.latency_ms:g}ms")
+        if self.latency_ratio is not None:
+            said.append(f"{self.latency_ratio:g}x{self.reference}:ms")
+        return ",".join(said)
 
 
 def quantity(number: int, prefixes: Mapping[str, int] = PREFIXES) -> str:
@@ -67,6 +93,8 @@ def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) 
     """
     limits: dict[str, int] = {}
     implied: dict[str, int] = {}
+    latency: dict[str, float] = {}
+    reference: str | None = None
     for text in (item.strip() for item in ",".join(texts).split(",")):
         if not text:
             raise ValueError(f"budget {','.join(texts)!r} has an empty item; {BUDGET_HELP}")
@@ -75,7 +103,23 @@ def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) 
             for name, spent in (("macs", cost.macs), ("params", cost.params), ("peak", cost.peak)):
                 implied[name] = min(spent, implied.get(name, spent))
             continue
-        match = re.fullmatch(r"(-?\d+(?:_\d+)*(?:\.\d+)?)\s*([kmg]?)([a-z]+(?:32)?)", text, re.IGNORECASE)
+        if timed := re.fullmatch(rf"({NUMBER})\s*(ms|us)", text, re.IGNORECASE):
+            if "latency_ms" in latency:
+                raise ValueError(f"budget {text!r} limits latency a second time; give each quantity once")
+            latency["latency_ms"] = float(timed[1]) / (1 if timed[2].lower() == "ms" else 1000)
+        elif timed := re.fullmatch(rf"(?:({NUMBER})x)?([\w.+-]+):ms", text, re.IGNORECASE):
+            if timed[2] not in costs:
+                meant = "".join(f"did you mean {name}:ms? " for name in get_close_matches(timed[2], costs, n=1))
+                raise ValueError(f"budget {text!r} names no anchor; {meant}{BUDGET_HELP}")
+            if reference:
+                raise ValueError(f"budget {text!r} limits latency by an anchor a second time; give each quantity once")
+            costs[timed[2]]()  # raises where it was made for other images
+            reference, latency["latency_ratio"] = timed[2], float(timed[1] or 1)
+        if timed:
+            if min(latency.values()) <= 0:
+                raise ValueError(f"budget {text!r} must be above 0; {BUDGET_HELP}")
+            continue
+        match = re.fullmatch(rf"({NUMBER})\s*([kmg]?)([a-z]+(?:32)?)", text, re.IGNORECASE)
         if not match or match[3].lower() not in UNITS or len(match[1]) > 30:
             meant = "".join(f"did you mean {name}? " for name in get_close_matches(text, costs, n=1))
             raise ValueError(f"budget {text!r} is not understood; {meant}{BUDGET_HELP}")
@@ -86,7 +130,64 @@ def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) 
         if name in limits:
             raise ValueError(f"budget {text!r} limits {name} a second time; give each quantity once")
         limits[name] = limit
-    return Budget(**{**implied, **limits})
+    on_paper = {**implied, **limits}
+    return Budget(
+        on_paper.get("macs"),
+        on_paper.get("params"),
+        on_paper.get("peak"),
+        latency.get("latency_ms"),
+        latency.get("latency_ratio"),
+        reference,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """How latency is measured: on what, beside which network, until when."""
+
+    reference: str
+    """The anchor that runs in turn with each network."""
+    device: str = "here"
+    """This machine; "ray:NAME", a Ray node that offers the resource NAME; else what `command` reaches."""
+    command: str | None = None
+    """Takes a graph on standard input and prints what nas/agent.py prints."""
+    runtime: str = "onnxruntime"
+    """Or "torch", "compiled" (torch.compile), "cuda", "cuda-compiled", in this process."""
+    threads: int = 1
+    batch: int = 1
+    seconds: float = 10.0
+    """For a network and its reference at the most."""
+    precision: float = 0.01
+    """Half the width of the 95 % interval, as a share, that is narrow enough."""
+    timeout: float = 120.0
+    """Seconds beyond those of measuring after which a device is taken for dead."""
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "batch", "seconds", "precision", "timeout"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} of a measurement must be above 0, got {getattr(self, name)}")
+        if self.runtime not in RUNTIMES:
+            raise ValueError(f"runtime {self.runtime!r} is unknown; one of {', '.join(RUNTIMES)}")
+        try:
+            words = shlex.split(self.command) if self.command is not None else ["python"]
+        except ValueError as error:
+            raise ValueError(f"--measure-command {self.command!r} cannot be read: {error}") from None
+        if not words:
+            raise ValueError("--measure-command is empty; as in 'ssh pi python3 agent.py'")
+        elsewhere = self.device != "here"
+        if elsewhere and self.runtime != "onnxruntime":
+            raise ValueError(f"runtime {self.runtime} measures on this machine only, not on {self.device!r}")
+        if self.command is not None and not elsewhere:
+            raise ValueError("--measure-command needs --device NAME, which is what its figures are recorded under")
+        if elsewhere and self.command is None and not re.fullmatch(r"ray:[\w.-]+", self.device):
+            raise ValueError(
+                f'device {self.device!r} is reached by --measure-command (as in "ssh {self.device} python3 agent.py"), '
+                "or is ray:NAME, a Ray node with the resource NAME"
+            )
+
+
+MEASURED_SECONDS = 4.0  # for a candidate of a search
+RUNTIMES = ("onnxruntime", "torch", "compiled", "cuda", "cuda-compiled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +271,18 @@ class Plan:
     resolution: int
     classes: int
     objective: tuple[str, ...] = ("accuracy",)
-    """What is sought: the best accuracy, or a front of it against some of "macs", "params", "peak"."""
+    """What is sought: the best accuracy, or a front of it against some of "macs", "params", "peak", "latency"."""
     data: str | None = None
     """Folder of the dataset; None: the place where nas keeps downloads."""
     wave: int = 8
     """Candidates proposed before any of them is told."""
+    meter: Meter | None = None
+    """How latency is measured; None where nothing asks for it, or where a function of the user's own tells it."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether a limit or an objective asks for latency."""
+        return self.budget.timed or "latency" in self.objective
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -187,11 +295,11 @@ class Plan:
                 f"objective must be accuracy, alone or followed by some of {', '.join(OBJECTIVES[1:])}, got "
                 f"{','.join(self.objective)!r}"
             )
-        if not self.budget.limits():
+        if not self.budget.limits() and not self.budget.timed:
             raise ValueError(f"budget must set a limit; {BUDGET_HELP}")
 
 
-OBJECTIVES = ("accuracy", "macs", "params", "peak")
+OBJECTIVES = ("accuracy", "macs", "params", "peak", "latency")
 
 
 def derived_seed(seed: int, name: str) -> int:

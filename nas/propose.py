@@ -8,10 +8,11 @@ enters the pool.
 
 import math
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypeAlias
 
 from nas.graph import Cost
 from nas.plan import Plan, derived_seed
@@ -27,7 +28,13 @@ WALKS, STEPS = 20, 100
 POOL, DRAWN = 1000, 3000  # networks at random in the pool, and how many are drawn for them at the most
 PARENTS, CHILDREN = 8, 25  # how many of the best are varied, and how often each
 ROUNDS = 3  # in which the most promising of the pool are varied
+HOPELESS = 0.02  # a chance to be fast enough below which a network is not measured
 WANTED = {"macs": "FLOPs (multiply-accumulates)", "params": "params", "peak": "activations held at once"}
+
+
+Foretold: TypeAlias = Callable[[Any], tuple[float, float]]
+"""How slow a network is expected to be, as a share of the limit of latency (in milliseconds where there is none), and
+the chance that it keeps the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +64,30 @@ class Proposer:
         self.plan, self.space, self.costs = plan, space, costs
         self.describer = Describer(axes(space))
         self.described: dict[str, Description] = {}  # of trained networks
+        self.tally: Counter[str] = Counter()
+        """Networks looked at so far: "drawn", and of them "over the budget" on paper, and "hopeless" as foretold."""
 
-    def proposed(self, wave: int, size: int, known: Sequence[Known], seen: Collection[str]) -> list[Candidate]:
+    def proposed(
+        self,
+        wave: int,
+        size: int,
+        known: Sequence[Known],
+        seen: Collection[str],
+        foretold: Foretold | None = None,
+        ask: int = 0,
+    ) -> list[Candidate]:
         """Up to `size` networks that keep the budget and are not in `seen`; fewer where no more can be found.
 
-        `known`: all candidates so far, in the order asked. `seen`: the identities of all that were tried.
+        `known`: all candidates so far, in the order asked. `seen`: the identities of all that were tried. `foretold`:
+        what is expected of latencies, where it is limited and enough is known; the hopeless are left out. `ask`: how
+        often candidates of this wave were asked for before.
         """
-        rng = random.Random(derived_seed(self.plan.seed, f"wave {wave}"))
+        rng = random.Random(derived_seed(self.plan.seed, f"wave {wave}" + f" again {ask}" * (ask > 0)))
         told = [item for item in known if item.candidate.choices and item.scores]
         new = set(seen)
-        chosen = self._promising(told, size, new, rng) if len(told) >= STARTUP else []
+        chosen = self._promising(told, size, new, rng, foretold) if len(told) >= STARTUP else []
         while len(chosen) < size:
-            candidate = self._at_random(rng, new)
+            candidate = self._at_random(rng, new, foretold)
             if candidate is None:
                 break
             chosen.append(candidate)
@@ -93,10 +112,28 @@ class Proposer:
             self.described[candidate.id] = self.describer(candidate.arch, candidate.choices, candidate.cost)
         return self.described[candidate.id]
 
-    def _promising(self, told: Sequence[Known], size: int, new: set[str], rng: random.Random) -> list[Candidate]:
+    def keeps(self, network: Any, spent: Cost, foretold: Foretold | None, near: float = 0.0) -> bool:
+        """Whether a network keeps the budget on paper, takes a share of it of at least `near`, and is not hopeless."""
+        self.tally["drawn"] += 1
+        if not self.plan.budget.keeps(spent):
+            self.tally["over the budget"] += 1
+            return False
+        use = self.plan.budget.use(spent)
+        if foretold:
+            slowness, chance = foretold(network)
+            if self.plan.budget.timed:
+                use = max(use, slowness) if self.plan.budget.limits() else slowness
+            if chance < HOPELESS:
+                self.tally["hopeless"] += 1
+                return False
+        return use >= near
+
+    def _promising(
+        self, told: Sequence[Known], size: int, new: set[str], rng: random.Random, foretold: Foretold | None
+    ) -> list[Candidate]:
         """The networks with the highest expected improvement that could be found, added to `new`."""
         told = _telling(told)
-        pool = _Pool(self, new)
+        pool = _Pool(self, new, foretold)
         for _ in range(DRAWN):
             pool.add(*varied(self.space, {}, (), rng))
             if len(pool.found) >= POOL:
@@ -109,14 +146,14 @@ class Proposer:
         expected = surrogate.mean_and_spread(rows)[0]
         chosen: list[Candidate] = []
         while len(chosen) < size and pool.found:
-            keeps = self._level(told, rng)
-            rivals = [e for e, item in zip(expected, told, strict=True) if keeps(item.candidate.cost)]
+            keeps = self._level(told, rng, foretold)
+            rivals = [e for e, item in zip(expected, told, strict=True) if keeps(item.candidate)]
             goal = max(rivals, default=min(expected))
             for last in (False,) * (0 if chosen else ROUNDS) + (True,):
                 mean, spread = surrogate.mean_and_spread(pool.rows)
                 gains = [
-                    _improvement(m, s, goal) if keeps(candidate.cost) else -math.inf
-                    for m, s, candidate in zip(mean, spread, pool.found, strict=True)
+                    _improvement(m, s, goal) * chance if keeps(candidate) else -math.inf
+                    for m, s, candidate, chance in zip(mean, spread, pool.found, pool.chances, strict=True)
                 ]
                 order = sorted(range(len(gains)), key=lambda i: (-gains[i], -mean[i]))
                 if not last:
@@ -126,22 +163,33 @@ class Proposer:
         new.update(candidate.id for candidate in chosen)
         return chosen
 
-    def _level(self, told: Sequence[Known], rng: random.Random) -> Any:
-        """What the next choice has to keep: with several objectives, a random level of each cost below its limit."""
+    def _level(
+        self, told: Sequence[Known], rng: random.Random, foretold: Foretold | None
+    ) -> Callable[[Candidate], bool]:
+        """What the next choice has to keep: with several objectives, a random level of each cost below its limit.
+
+        Latency's level is of what is foretold; while nothing is, there is none.
+        """
+
+        def spent(candidate: Candidate, name: str) -> float:
+            if name == "latency":
+                return foretold(candidate.arch)[0] if foretold else 1.0
+            return float(getattr(candidate.cost, name))
+
         limits = {}
         for name in self.plan.objective:
             if name != "accuracy":
-                spent = [getattr(item.candidate.cost, name) for item in told]
-                low, high = math.log(min(spent)), math.log(max(spent))
+                all_spent = [spent(item.candidate, name) for item in told]
+                low, high = math.log(min(all_spent)), math.log(max(all_spent))
                 limits[name] = math.exp(rng.uniform(low, high))
-        return lambda spent: all(getattr(spent, name) <= limit for name, limit in limits.items())
+        return lambda candidate: all(spent(candidate, name) <= limit for name, limit in limits.items())
 
-    def _at_random(self, rng: random.Random, new: Collection[str]) -> Candidate | None:
+    def _at_random(self, rng: random.Random, new: Collection[str], foretold: Foretold | None) -> Candidate | None:
         """A network drawn at random; where draws do not keep the budget, the end of a walk that does."""
         second_best: Candidate | None = None
         for arch in self._random_networks(rng):
             spent = self.costs(arch)
-            if not self.plan.budget.keeps(spent) or (key := identity(arch)) in new:
+            if not self.keeps(arch, spent, foretold) or (key := identity(arch)) in new:
                 continue
             candidate = Candidate(arch, encode(self.space, arch), spent, key)
             if self.plan.budget.use(spent) >= NEAR:
@@ -160,22 +208,25 @@ class Proposer:
 class _Pool:
     """New networks that keep the budget and come near it, with their descriptions."""
 
-    def __init__(self, proposer: Proposer, new: Collection[str]) -> None:
-        self.proposer, self.tried = proposer, set(new)
+    def __init__(self, proposer: Proposer, new: Collection[str], foretold: Foretold | None) -> None:
+        self.proposer, self.tried, self.foretold = proposer, set(new), foretold
         self.found: list[Candidate] = []
         self.rows: list[Description] = []
+        self.chances: list[float] = []
+        """That each is fast enough, as foretold."""
 
     def add(self, choices: Choices, network: Any) -> None:
         """Takes a network in if it belongs there."""
         plan, spent = self.proposer.plan, self.proposer.costs(network)
         least = 0.0 if len(plan.objective) > 1 else NEAR
-        if not plan.budget.keeps(spent) or plan.budget.use(spent) < least:
+        if not self.proposer.keeps(network, spent, self.foretold, least):
             return
         key = identity(network)  # takes longer than the cost
         if key not in self.tried:
             self.tried.add(key)
             self.found.append(Candidate(network, choices, spent, key))
             self.rows.append(self.proposer.describer(network, choices, spent))
+            self.chances.append(self.foretold(network)[1] if self.foretold else 1.0)
 
     def vary(self, parents: Sequence[Candidate], rng: random.Random) -> None:
         """Takes in variations of `parents`, one to three axes from them."""
@@ -187,7 +238,7 @@ class _Pool:
 
     def take(self, i: int) -> Candidate:
         """Network `i`, out of the pool."""
-        del self.rows[i]
+        del self.rows[i], self.chances[i]
         return self.found.pop(i)
 
 

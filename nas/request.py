@@ -11,18 +11,34 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from nas.arch import Anchor, Arch, cost
 from nas.graph import Cost
-from nas.plan import BUDGET_HELP, COMPARED, PROXIES, PROXY, Plan, Recipes, longer, parse_budget
+from nas.plan import (
+    BUDGET_HELP,
+    COMPARED,
+    MEASURED_SECONDS,
+    PROXIES,
+    PROXY,
+    Budget,
+    Meter,
+    Plan,
+    Recipes,
+    longer,
+    parse_budget,
+)
 from nas.runs import Run, create, free_name, open_run, read_trials, read_value, write_value
 from nas.space import Space, decode, fitted
 from nas.values import from_json
 from search_spaces import ANCHORS, BASELINE, SPACES
 
+if TYPE_CHECKING:
+    from nas.gate import Measure
+
 RUNS = Path("runs")
 RESOLUTION = 32  # of the anchors that a search compares with
+MEASURED = Meter(BASELINE, seconds=MEASURED_SECONDS)
 LONGER_VAL = 5_000  # validation images of a calibration's longer training
 T = TypeVar("T")
 
@@ -36,6 +52,7 @@ def begun(
     seed: int,
     objective: tuple[str, ...],
     name: str | None,
+    meter: Meter | None = None,
     kind: str = "",
 ) -> tuple[Run, Plan, Space]:
     """A new run for what was asked. Nothing is written before all of it has been found possible."""
@@ -50,6 +67,9 @@ def begun(
     if dataset.startswith("folder:"):  # resumed from elsewhere, the run still finds it
         dataset = f"folder:{Path(dataset.removeprefix('folder:')).expanduser().absolute()}"
     plan = Plan(limits, dataset, space, "", trials, seed, PROXY, 32, 10, objective)
+    if meter and not plan.timed:
+        raise ValueError("latency is measured where --budget or --objective asks for it, as in --budget 25MFLOPs,1.5ms")
+    meter = replace(meter or MEASURED, reference=limits.reference or BASELINE) if plan.timed else None
 
     from nas.api import proxy_plan  # heavy; what is above is refused at once
     from nas.data import CLASSES
@@ -60,7 +80,7 @@ def begun(
         cheapest(fitted(template, RESOLUTION, CLASSES[dataset]), plan, random.Random(seed), cost)
     folder = str(data.expanduser().absolute()) if data else None
     plan, where = proxy_plan(limits, dataset, folder, template, trials, seed, objective, plan.wave)
-    plan = replace(plan, budget=parse_budget(budget, anchor_costs(plan.resolution, plan.classes)))
+    plan = replace(plan, budget=parse_budget(budget, anchor_costs(plan.resolution, plan.classes)), meter=meter)
     cheapest(where, plan, random.Random(seed), cost)  # raises where nothing keeps the budget
     stem = re.sub(r"[^\w.,+-]+", "-", f"{kind}{dataset.split('/')[-1]}-{','.join(budget)}").strip("-")
     return create(RUNS / name if name else free_name(RUNS, stem), plan), plan, where
@@ -111,8 +131,10 @@ def calibration_begun(
     """A new run that compares `proxies` with `epochs` over `images`."""
     if networks < 3 or images < 1 or epochs < 1:
         raise ValueError(f"a calibration needs 3 networks, 1 image and 1 epoch, got {networks}, {images}, {epochs}")
+    if budget:
+        on_paper(parse_budget(budget, anchor_costs(RESOLUTION, 10)))
     compared = [named(PROXIES, proxy, "proxy") for proxy in proxies or COMPARED]
-    folder, plan, where = begun(budget, dataset, data, space, networks, seed, ("accuracy",), name, "calibration-")
+    folder, plan, where = begun(budget, dataset, data, space, networks, seed, ("accuracy",), name, None, "calibration-")
 
     from nas.api import filled
     from nas.evaluate import loaded
@@ -122,6 +144,13 @@ def calibration_begun(
     recipes = Recipes(tuple(filled(recipe, len(held.train), len(held.val)) for recipe in whole))
     write_value(folder, "recipes", recipes)
     return folder, plan, where, recipes
+
+
+def on_paper(budget: Budget) -> Budget:
+    """`budget`, which limits nothing that would have to be measured."""
+    if budget.timed:
+        raise ValueError(f"budget {budget} limits latency, which nothing measures here; leave it out")
+    return budget
 
 
 def calibration_resumed(path: Path, data: Path | None) -> tuple[Run, Plan, Space, Recipes]:
@@ -195,3 +224,26 @@ def first_of(plan: Plan) -> list[Arch]:
     """The baseline on the plan's images, where it keeps the budget."""
     baseline = anchors_for(plan)[0].arch
     return [baseline] if plan.budget.keeps(cost(baseline)) else []
+
+
+def anchor_names(resolution: int | None) -> list[str]:
+    """The anchors that were made for images of `resolution`, or of RESOLUTION."""
+    side = resolution or RESOLUTION
+    return [name for name, anchor in ANCHORS.items() if anchor.arch.resolution == side and not anchor.reference]
+
+
+def search_meter(device: str, command: str | None, threads: int) -> Meter:
+    """How a search measures its candidates."""
+    return replace(MEASURED, device=device, command=command, threads=threads)
+
+
+def measure_for(plan: Plan) -> "tuple[Measure, Arch] | None":
+    """What measures the candidates of `plan`, and the network that runs in turn with them; None where nothing asks."""
+    if not plan.meter:
+        return None
+
+    from nas.api import stopwatch
+
+    anchor = named(ANCHORS, plan.meter.reference, "anchor")
+    reference = replace(anchor.arch, resolution=plan.resolution, classes=plan.classes)
+    return stopwatch(plan.meter, reference), reference

@@ -4,6 +4,8 @@
     trials.jsonl    a line for each finished trial: the record of the run, from which everything else follows
     study.log       the same trials as an Optuna journal, for Optuna's own tools (written by journal.py)
     best/arch.json  the best network so far
+    latencies.jsonl a line for each network that was measured, and one for the reference network before them
+    proposed.jsonl  a line for each wave: how many networks were looked at for it, and why they were refused
     calibration.json, recipes.json   of a calibration: what it found, and the trainings that it compares
     work/           scores and states of candidates between two rungs; gone when the search ends
 
@@ -15,13 +17,14 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from nas.plan import Plan
+from nas.timing import Latency
 from nas.trial import Score, Trial, restored
 from nas.values import from_data, from_json, to_data, to_json
 
@@ -100,7 +103,8 @@ def locked(run: Run) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunInUse(f"{run.path} is in use by another nas process; wait for it or end it") from None
-        for file in (run.path / "trials.jsonl", run.path / "work" / "scores.jsonl", run.study_log):
+        lines = ("trials.jsonl", "latencies.jsonl", "proposed.jsonl", "work/scores.jsonl")
+        for file in (*(run.path / name for name in lines), run.study_log):
             _drop_torn_line(file)
         yield
 
@@ -134,34 +138,59 @@ def read_trials(run: Run, restore: Restore = restored) -> tuple[list[Trial], lis
 
 def append_trial(run: Run, trial: Trial) -> None:
     """Puts `trial` on disk. Needs the run's lock."""
-    with (run.path / "trials.jsonl").open("ab") as handle:
-        handle.write(to_json(trial).encode() + b"\n")
-        handle.flush()
-        os.fsync(handle.fileno())
+    _append(run.path / "trials.jsonl", to_json(trial))
 
 
 def append_score(run: Run, index: int, arch_id: str, score: Score) -> None:
     """Puts the score of a rung on disk, of a trial that has not ended. Needs the run's lock."""
     file = run.path / "work" / "scores.jsonl"
     file.parent.mkdir(exist_ok=True)
-    with file.open("ab") as handle:
-        handle.write(json.dumps([index, arch_id, to_data(score)]).encode() + b"\n")
-        handle.flush()
-        os.fsync(handle.fileno())
+    _append(file, json.dumps([index, arch_id, to_data(score)]))
 
 
 def read_scores(run: Run) -> dict[tuple[int, str, int], Score]:
     """The scores of trials that had not ended, by index, arch_id and rung. What cannot be read is trained again."""
     found = {}
-    try:
-        lines = (run.path / "work" / "scores.jsonl").read_bytes().split(b"\n")
-    except OSError:
-        return {}
-    for line in lines:
+    for line in _lines(run.path / "work" / "scores.jsonl"):
         with suppress(ValueError):
             index, arch_id, data = json.loads(line)
             score = from_data(Score, data)
             found[index, arch_id, score.rung] = score
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A latency as it was measured, and of which network of which wave."""
+
+    wave: int
+    arch_id: str
+    latency: Latency
+    arch: Any
+
+
+def append_measured(run: Run, measured: Measured) -> None:
+    """Puts a latency on disk. Needs the run's lock."""
+    _append(run.path / "latencies.jsonl", to_json(measured))
+
+
+def read_measured(run: Run) -> list[Measured]:
+    """The latencies on disk, in the order measured, networks as plain data. What cannot be read is measured anew."""
+    return [measured for line in _lines(run.path / "latencies.jsonl") for measured in _read(Measured, line)]
+
+
+def append_tally(run: Run, wave: int, tally: Mapping[str, float]) -> None:
+    """Puts on disk how many networks were looked at for `wave`. Needs the run's lock."""
+    _append(run.path / "proposed.jsonl", json.dumps([wave, tally]))
+
+
+def read_tallies(run: Run) -> dict[int, dict[str, float]]:
+    """How many networks were looked at for each wave, and how many of them were refused, by why."""
+    found = {}
+    for line in _lines(run.path / "proposed.jsonl"):
+        with suppress(ValueError):
+            wave, tally = json.loads(line)
+            found[int(wave)] = {str(name): number for name, number in tally.items()}
     return found
 
 
@@ -220,6 +249,27 @@ def forget(run: Run, arch_id: str) -> None:
 def forget_all(run: Run) -> None:
     """Removes all that lay between rungs; the search has ended."""
     shutil.rmtree(run.path / "work", ignore_errors=True)
+
+
+def _append(file: Path, line: str) -> None:
+    with file.open("ab") as handle:
+        handle.write(line.encode() + b"\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _lines(file: Path) -> list[bytes]:
+    try:
+        return file.read_bytes().split(b"\n")
+    except OSError:
+        return []
+
+
+def _read(cls: type[T], line: bytes) -> list[T]:
+    try:
+        return [from_json(cls, line.decode())]
+    except ValueError:
+        return []
 
 
 def _work(run: Run, arch_id: str) -> Path:

@@ -1,21 +1,25 @@
 """What a search shows: live progress on standard error, its result on standard output."""
 
 import json as jsonlib
-import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from nas.calibrate import Calibration
+from nas.arch import Arch, cost
+from nas.calibrate import Calibration, spearman
+from nas.latency import Energy
 from nas.pareto import front, hypervolume, point
-from nas.plan import Plan, Recipe
-from nas.runs import Run
+from nas.plan import Meter, Plan, Recipe
+from nas.profile import profile
+from nas.runs import Run, read_tallies
 from nas.tables import FLOPS_ARE, console_of, print_table, say
+from nas.timing import Latency
 from nas.trial import Trial
 from nas.values import to_data
 
@@ -45,14 +49,16 @@ def progress(quiet: bool, folder: Run, plan: Plan) -> Iterator[Any]:
     def line(progress: Any) -> str:
         top = progress.best
         so_far = f"best {top.score:.2f} % ({top.anchor or top.arch_id})" if top else "best: none yet"
-        step = f"wave {progress.wave}, trial {progress.trial} ({progress.name}), rung {progress.rung + 1}/{rungs}"
+        doing = "measuring" if progress.measuring else f"rung {progress.rung + 1}/{rungs}"
+        step = f"wave {progress.wave}, trial {progress.trial} ({progress.name}), {doing}"
         return f"{step}, {so_far}, {left(progress.work, progress.planned)}"
 
     if not console.is_terminal:
 
         def plain(progress: Any) -> None:
-            if last != [(progress.trial, progress.rung)]:
-                last[:] = [(progress.trial, progress.rung)]
+            at = (progress.trial, -1 if progress.measuring else progress.rung)
+            if last != [at]:
+                last[:] = [at]
                 share = 100 * progress.work // progress.planned
                 print(f"{share:3d} %  {line(progress)}", file=sys.stderr, flush=True)
 
@@ -86,31 +92,38 @@ def print_result(
     for trial in [*found, *(t for t in complete if t.anchor)]:
         name = trial.anchor or trial.arch_id
         shown = f"[bold]{name}[/bold]" if top and trial.index == top.index else name
-        rows.append((shown, *_cost_cells(trial), f"{trial.score:.2f} %", _verdict(trial, baseline)))
+        rows.append((shown, *_cost_cells(trial, plan), f"{trial.score:.2f} %", _verdict(trial, baseline)))
     stopped = [t for t in trials if t.anchor and t.state == "pruned"]
     for trial in sorted(stopped, key=lambda t: (-len(t.scores), -(t.score or 0))):
         seen = sum(score.images for score in trial.scores)
-        rows.append((str(trial.anchor), *_cost_cells(trial), f"{trial.score:.2f} %", f"stopped at {seen:,} images"))
+        rows.append(
+            (str(trial.anchor), *_cost_cells(trial, plan), f"{trial.score:.2f} %", f"stopped at {seen:,} images")
+        )
     for trial in (t for t in trials if t.anchor and t.state == "failed"):
-        rows.append((str(trial.anchor), *_cost_cells(trial), "-", "failed"))
+        rows.append((str(trial.anchor), *_cost_cells(trial, plan), "-", "failed"))
     console = console_of()
     title = f"{plan.dataset}, budget {plan.budget}, space {plan.space}, seed {plan.seed}"
-    headings = ("network", "FLOPs", "params", "peak", "val top-1", "against Low-res MobileNet")
+    latency = ("ms (95 %)",) * plan.timed
+    headings = ("network", "FLOPs", "params", "peak", *latency, "val top-1", "against Low-res MobileNet")
     print_table(console, title, headings, rows, ("peak", "params"))
     counts = {state: sum(t.state == state for t in trials) for state in ("complete", "pruned", "failed", "refused")}
     said = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
     lines = [f"{len(trials)} trials: {said}. {_effort(trials)}", _conditions(complete, plan)]
-    if several:
+    if several and complete:
         lines += [_covered(trials, plan)]
     elif top and complete and top.index != complete[0].index:
         name = top.anchor or top.arch_id
         lines += [
             f"Best: {name}. Of it most is expected once the luck of one training is taken off, as far as others tell."
         ]
-    over = [trial.anchor for trial in trials if trial.state == "refused" and trial.anchor]
-    if over:
-        lines += [f"Over the budget, not trained: {', '.join(over)}."]
+    refused = [trial for trial in trials if trial.state == "refused" and trial.anchor]
+    if over := [str(trial.anchor) for trial in refused if not trial.latency]:
+        lines += [f"Over the budget{' on paper' * plan.timed}, not trained: {', '.join(over)}."]
+    if slow := [f"{t.anchor} ({t.latency.median_ms:.3f} ms)" for t in refused if t.latency]:
+        lines += [f"Too slow, not trained: {', '.join(slow)}."]
     lines += [f"{FLOPS_ARE} Peak: activations held at once, bytes in int8."]
+    if plan.timed:
+        lines += _timing(folder, plan, trials)
     trained = len(trials) - counts["refused"]
     if trained < plan.trials:
         lines += [
@@ -190,29 +203,160 @@ def print_calibration(folder: Run, plan: Plan, recipes: Sequence[Recipe], found:
     say(console, [*lines, f"Files: {folder.path}/calibration.json"])
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A network and what was measured of it."""
+
+    name: str
+    arch: Arch
+    latency: Latency
+    energy: Energy | str | None
+
+
+MODULES = "the torch module is made anew"
+GRAPHS = {
+    "onnxruntime": "the ONNX graph, batch norm folded, is opened anew",
+    "compiled": "the torch module, compiled once, is warmed up",
+    "cuda-compiled": "the torch module, compiled once, is warmed up",
+}
+
+
+@contextmanager
+def measuring(quiet: bool, number: int) -> Iterator[Callable[[str], None]]:
+    """A callback that is told which of `number` networks is measured next."""
+    console = Console(stderr=True)
+    begun: list[str] = []
+
+    def said(name: str) -> str:
+        begun.append(name)
+        return f"{len(begun)} of {number}: {name}"
+
+    if quiet:
+        yield lambda _: None
+    elif not console.is_terminal:
+        yield lambda name: print(said(name), file=sys.stderr, flush=True)
+    else:
+        with console.status("measuring") as status:
+            yield lambda name: status.update(f"measuring {said(name)}")
+
+
+def print_measured(rows: Sequence[Figures], meter: Meter, json: bool) -> None:
+    """Prints how long networks took, with all conditions."""
+    if json:
+        data = [
+            {"network": row.name, "arch": to_data(row.arch), "cost": to_data(cost(row.arch))}
+            | {"latency": to_data(row.latency), "energy": row.energy if isinstance(row.energy, str) else None}
+            | ({"energy": to_data(row.energy)} if isinstance(row.energy, Energy) else {})
+            for row in rows
+        ]
+        print(jsonlib.dumps({"meter": to_data(meter), "flops": FLOPS_ARE, "networks": data}))
+        return
+    if not rows:
+        return
+    cells = []
+    for row in rows:
+        spent, memory = cost(row.arch), profile(row.arch)[1].memory
+        ratio = f"{row.latency.ratio:.3f}" + (
+            f" ({row.latency.ratio_low:.3f}-{row.latency.ratio_high:.3f})" if row.latency.ratio_low else ""
+        )
+        cells.append(
+            (
+                row.name,
+                f"{spent.macs / 1e6:.2f} M",
+                _span(row.latency),
+                ratio,
+                f"{1000 / row.latency.median_ms:,.0f}",
+                f"{memory / 2**20:.2f} MB",
+                "yes" if row.latency.steady else "no",
+            )
+        )
+    console = console_of(120)
+    headings = ("network", "FLOPs", "ms (95 %)", f"x {meter.reference}", "batches/s", "memory R+W", "steady")
+    several = f"{meter.threads} thread{'s' * (meter.threads > 1)}, batch {meter.batch}"
+    first = rows[0].latency
+    print_table(console, f"{first.device}, {first.runtime}, {several}", headings, cells, ("memory R+W", "batches/s"))
+    lines = [
+        f"{FLOPS_ARE} Milliseconds: the median, its 95 % interval by resampling rounds, in each of which "
+        f"{GRAPHS.get(meter.runtime, MODULES)}, and run in turn with {meter.reference}; weights are random. "
+        "Memory R+W: torchstat's, one image, as paper 000 prints it.",
+        f"Rounds went on until the ratio's interval was within {100 * meter.precision:g} % on both sides, or for "
+        f"{meter.seconds:g} s; runs of each: {min(r.latency.runs for r in rows):,} to "
+        f"{max(r.latency.runs for r in rows):,}.",
+    ]
+    if len(rows) >= 5:
+        found = spearman([cost(row.arch).macs for row in rows], [row.latency.median_ms for row in rows])
+        lines += [
+            f"Rank correlation (Spearman) of FLOPs and latency, {len(rows)} networks: {found.value:.2f} "
+            f"({found.low:.2f} to {found.high:.2f}, by resampling networks)."
+        ]
+    if restless := [row.name for row in rows if not row.latency.steady]:
+        lines += [
+            f"Too noisy a machine to tell {', '.join(restless)} to within {100 * meter.precision:g} %: end what else "
+            "runs, or give more --seconds."
+        ]
+    for row in rows:
+        if isinstance(row.energy, Energy):
+            lines += [
+                f"{row.name}: {1000 * row.energy.joules_per_image:.2f} mJ an image, {row.energy.watts:.1f} W on "
+                f"average ({row.energy.counters}, idle draw included)."
+            ]
+    if why := next((row.energy for row in rows if isinstance(row.energy, str)), None):
+        lines += [f"Energy: {why}."]
+    say(console, lines)
+
+
+def _span(latency: Latency) -> str:
+    return f"{latency.median_ms:.3f} ({latency.low_ms:.3f}-{latency.high_ms:.3f})"
+
+
 def _covered(trials: list[Trial], plan: Plan) -> str:
     """How much of the space of objectives the front covers, beside the anchors alone."""
-    reference = (100 / plan.classes, *(-float(getattr(plan.budget, name) or math.inf) for name in plan.objective[1:]))
-    if math.inf in reference or -math.inf in reference:
-        worst = {
-            name: max(getattr(t.cost, name) for t in trials if t.state == "complete") for name in plan.objective[1:]
-        }
-        reference = (reference[0], *(-1.0 - worst[name] for name in plan.objective[1:]))
+    complete = [trial for trial in trials if trial.state == "complete"]
+    limits = {**plan.budget.limits(), "latency": plan.budget.latency_ms}
+    worst = [max(-point(0.0, t.cost, (name,), t.latency)[0] for t in complete) for name in plan.objective[1:]]
+    ends = [limits.get(name) or 1.01 * most for name, most in zip(plan.objective[1:], worst, strict=True)]
+    reference = (100 / plan.classes, *(-float(end) for end in ends))
     whole = 100 - reference[0]
     for limit in reference[1:]:
         whole *= -limit
 
     def covered(of: list[Trial]) -> float:
-        points = [point(t.score or 0.0, t.cost, plan.objective) for t in of if t.state == "complete"]
+        points = [point(t.score or 0.0, t.cost, plan.objective, t.latency) for t in of if t.state == "complete"]
         return 100 * hypervolume(points, reference) / whole
 
     alone = covered([t for t in trials if t.anchor])
     return f"Hypervolume: the front {covered(trials):.1f} % of what the limits allow, the anchors alone {alone:.1f} %."
 
 
-def _cost_cells(trial: Trial) -> tuple[str, str, str]:
+def _cost_cells(trial: Trial, plan: Plan) -> tuple[str, ...]:
     spent = trial.cost
-    return f"{spent.macs / 1e6:.2f} M", f"{spent.params / 1e6:.3f} M", f"{spent.peak / 1024:.0f} KB"
+    cells = (f"{spent.macs / 1e6:.2f} M", f"{spent.params / 1e6:.3f} M", f"{spent.peak / 1024:.0f} KB")
+    return (*cells, _span(trial.latency) if trial.latency else "-") if plan.timed else cells
+
+
+def _timing(folder: Run, plan: Plan, trials: list[Trial]) -> list[str]:
+    """The conditions of the latencies, and how many candidates what refused."""
+    latency = next((trial.latency for trial in trials if trial.latency), None)
+    tallies = read_tallies(folder).values()
+    lines = []
+    if latency and plan.meter:
+        restless = sum(not trial.latency.steady for trial in trials if trial.latency)
+        lines += [
+            f"Latency: {latency.runtime} on {latency.device}, {latency.threads} thread{'s' * (latency.threads > 1)}, "
+            f"batch {latency.batch}, in turn with {plan.meter.reference}; the upper end of the interval keeps the "
+            "limit, milliseconds as the machine was at the start of the search."
+            + (f" {restless} intervals stayed wider than asked: a noisy machine." if restless else "")
+        ]
+    if tallies:
+        names = ("drawn", "over the budget", "hopeless", "too slow", "let in")
+        drawn, over, hopeless, slow, fast = (sum(tally.get(name, 0) for tally in tallies) for name in names)
+        errors = [tally["forecast error"] for tally in tallies if "forecast error" in tally]
+        lines += [
+            f"Of {drawn:,.0f} networks drawn, {over:,.0f} were over the budget on paper, {hopeless:,.0f} hopeless by "
+            f"forecast; of {slow + fast:.0f} measured beside the anchors, {slow:.0f} were too slow."
+            + (f" The last forecast's error: {100 * errors[-1]:.0f} %." if errors else "")
+        ]
+    return lines
 
 
 def _verdict(trial: Trial, baseline: Trial | None) -> str:

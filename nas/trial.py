@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from nas.arch import Arch, arch_id, cost
 from nas.graph import Cost
 from nas.space import Choices
+from nas.timing import Latency
 from nas.values import from_data
 
 State: TypeAlias = Literal["complete", "pruned", "failed", "refused"]
@@ -39,7 +40,8 @@ class Trial:
     """A candidate and its end.
 
     `complete`: trained through the last rung. `pruned`: not among its wave's best at some rung. `failed`: raised, and
-    again when tried once more; `error` has the traceback. `refused`: an anchor over the budget, not built.
+    again when tried once more; `error` has the traceback. `refused`: an anchor over the budget on paper, or a network
+    that was measured to be too slow; not trained.
     """
 
     index: int
@@ -55,6 +57,8 @@ class Trial:
     anchor: str | None = None
     scores: tuple[Score, ...] = ()
     error: str | None = None
+    latency: Latency | None = None
+    """Where it was measured; its milliseconds are scaled to one state of the machine, see gate.py."""
 
     @property
     def score(self) -> float | None:

@@ -70,7 +70,7 @@ def _read(hint: Any, data: Any, path: str) -> Any:
         return data
     if hint is Any:
         return data
-    if hint is float and type(data) is int:
+    if hint is float and type(data) is int and abs(data) < 1 << 1000:
         return float(data)
     if type(data) is not hint:
         name = "null" if hint is type(None) else hint.__name__

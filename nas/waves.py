@@ -12,34 +12,40 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from nas.arch import Anchor, cost
+from nas.gate import Gate, Measure
 from nas.journal import Journal
 from nas.pareto import point, ranks
 from nas.plan import Plan
-from nas.propose import Candidate, Known, Proposer
+from nas.propose import Candidate, Foretold, Known, Proposer
 from nas.runs import (
     Restore,
     Run,
     RunFailed,
     append_score,
+    append_tally,
     append_trial,
     forget,
     forget_all,
     locked,
     read_scores,
+    read_tallies,
     read_trials,
     read_work,
     write_best,
     write_work,
 )
 from nas.space import Space, encode
+from nas.timing import Latency
 from nas.trial import Costs, Score, State, Trial, best, identity, restored
 from nas.workers import Job, Outcome, Stopped, Workers
 
 FAILURES = 3  # in a row, which end the search
+ASKS = 12  # for more candidates of one wave, where those proposed turn out too slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,8 @@ class Progress:
     work: int
     planned: int
     best: Trial | None
+    measuring: bool = False
+    """Whether its latency is being measured; else it is trained."""
 
 
 Watch: TypeAlias = Callable[[Progress], None]
@@ -89,6 +97,7 @@ class Entry:
     scores: list[Score] = field(default_factory=list)
     state: State | None = None
     error: str | None = None
+    latency: Latency | None = None
 
     @property
     def id(self) -> str:
@@ -111,23 +120,32 @@ def search(
     halt: Halt | None = None,
     costs: Costs = cost,
     restore: Restore = restored,
+    measure: tuple[Measure, Any] | None = None,
 ) -> Found:
     """What the search that `plan` asks for comes to; trials on disk already are not run again.
 
-    No network over the budget is built. A candidate that raises is a failed trial, with its traceback. Ends early where
-    no new network keeps the budget, or where `halt` says so. `restore`: see `nas.runs.read_trials`. Raises RunFailed
-    after three failures in a row, RunInUse where another process works in `run`, OSError where the disk refuses.
+    No network over the budget is trained, and none over a limit on paper is measured. A candidate that raises is a
+    failed trial, with its traceback. Ends early where no new network keeps the budget, or where `halt` says so.
+    `restore`: see `nas.runs.read_trials`. `measure`: what gives the latency of a network, and the network that
+    latencies are scaled by; needed where the plan asks for latency. Raises RunFailed after three failures in a row or
+    where a latency cannot be had, RunInUse where another process works in `run`, OSError where the disk refuses.
     """
+    if plan.timed and not measure:
+        raise ValueError("the plan asks for latency: say what measures it")
     halt = halt or Halt()
     with locked(run):
         book = _Book(run, space, plan, restore)
         account = _Account(plan, watch, halt, book)
         proposer = Proposer(plan, space, costs)
-        waves = [book.entered(0, 0, _seeds(plan, space, anchors, costs))]
-        account.begin(waves[0])
-        left = plan.trials - sum(entry.state is None for entry in waves[0])
+        gate = Gate(run, plan, *measure) if plan.timed and measure else None
+        door = _Door(plan, book, proposer, gate, account, halt)
+        waves: list[list[Entry]] = []
+        with suppress(Stopped):
+            waves.append(door.entered(0, 0, _seeds(plan, space, anchors, costs)))
+            account.begin(waves[0])
+        left = plan.trials - sum(entry.state is None for wave in waves for entry in wave)
         in_time = True
-        while True:
+        while waves:
             step = len(waves) - 1
             pairs = [(entry, step - wave) for wave, entries in enumerate(waves) for entry in entries if not entry.state]
             if pairs and not _trained(pairs, plan, book, account, workers, halt):
@@ -137,22 +155,23 @@ def search(
             entries = [entry for wave in waves for entry in wave]
             size = min(plan.wave, left)
             in_time = in_time and not halt.asked and account.in_time(size, waves)
-            candidates: Sequence[Candidate] = ()
+            new: list[Entry] = []
             if size and in_time:
-                candidates = book.wave(step + 1, size)
-                if not candidates:
-                    known = [_known(entry) for entry in entries]
-                    candidates = proposer.proposed(step + 1, size, known, {entry.id for entry in entries})
-                left = left - len(candidates) if candidates else 0
-            waves.append(book.entered(step + 1, len(entries), candidates))
+                try:
+                    new = door.wave(step + 1, size, entries)
+                except Stopped:
+                    break
+                entering = sum(entry.state is None for entry in new)
+                left = left - entering if entering else 0
+            waves.append(new)
             if all(entry.state for wave in waves for entry in wave):
                 break
-        entries = [entry for wave in waves for entry in wave]
-        ended = [entry for entry in entries if entry.state]
-        if left == 0 and len(ended) == len(entries):
+        if waves and left == 0 and all(entry.state for wave in waves for entry in wave):
             forget_all(run)
-        trials = [book.trial(entry) for entry in ended]
-        expected = proposer.estimates([_known(entry) for entry in ended])
+        trials = [book.trials[index] for index in sorted(book.trials)]
+        expected = proposer.estimates(
+            [Known(_candidate(trial), tuple(s.top1 for s in trial.scores)) for trial in trials]
+        )
         top = _winner(trials, expected)
         if top:
             write_best(run, top)
@@ -176,19 +195,11 @@ class _Book:
             write_best(run, self.best)
 
     def wave(self, wave: int, size: int) -> list[Candidate]:
-        """The `size` candidates of `wave` where all of them have ended on disk, else none."""
+        """The candidates of `wave` where `size` that were not refused have ended on disk, else none."""
         trials = self.waves.get(wave, [])
-        if len(trials) < size:
+        if sum(trial.state != "refused" for trial in trials) < size:
             return []
-        return [Candidate(trial.arch, trial.choices, trial.cost, trial.arch_id, trial.anchor) for trial in trials]
-
-    def entered(self, wave: int, first: int, candidates: Sequence[Candidate]) -> list[Entry]:
-        """`candidates` as entries; those over the budget, anchors, are refused."""
-        entries = [Entry(candidate, first + i, wave) for i, candidate in enumerate(candidates)]
-        for entry in entries:
-            if not self.plan.budget.keeps(entry.candidate.cost):
-                self.end(entry, "refused")
-        return entries
+        return [_candidate(trial) for trial in trials]
 
     def outcome(self, entry: Entry, rung: int) -> Outcome | None:
         """What an earlier process found of this network at this rung."""
@@ -257,7 +268,80 @@ class _Book:
             anchor=candidate.anchor,
             scores=tuple(entry.scores),
             error=entry.error,
+            latency=entry.latency,
         )
+
+
+class _Door:
+    """How candidates become entries: proposed, measured where the plan asks for it, the slow ones refused."""
+
+    def __init__(
+        self, plan: Plan, book: _Book, proposer: Proposer, gate: Gate | None, account: "_Account", halt: Halt
+    ) -> None:
+        self.plan, self.book, self.proposer = plan, book, proposer
+        self.gate, self.account, self.halt = gate, account, halt
+        self.tallies = read_tallies(book.run)
+        self.error: float | None = None  # of the newest forecast
+
+    def wave(self, wave: int, size: int, before: Sequence[Entry]) -> list[Entry]:
+        """The entries of `wave`, of which `size` are to be trained, or fewer where no more keep the budget."""
+        entries = self.entered(wave, len(before), self.book.wave(wave, size), size)
+        known, seen = [_known(entry) for entry in before], {entry.id for entry in before}
+        for ask in range(ASKS if not entries else 0):
+            missing = size - sum(entry.state is None for entry in entries)
+            spare = missing if self.gate else 0  # for those that turn out too slow
+            if not missing:
+                break
+            foretold = self._foretold([*before, *entries])
+            candidates = self.proposer.proposed(wave, missing + spare, known, seen, foretold, ask)
+            if not candidates:
+                break
+            new = self.entered(wave, len(before) + len(entries), candidates, missing)
+            seen.update(entry.id for entry in new)
+            entries += new
+        if wave not in self.tallies and entries:
+            slow = sum(entry.state == "refused" for entry in entries)
+            self.tallies[wave] = {**self.proposer.tally, "too slow": slow, "let in": len(entries) - slow}
+            if self.error:
+                self.tallies[wave]["forecast error"] = self.error
+            append_tally(self.book.run, wave, self.tallies[wave])
+        self.proposer.tally.clear()
+        return entries
+
+    def entered(self, wave: int, first: int, candidates: Sequence[Candidate], size: int | None = None) -> list[Entry]:
+        """`candidates` as entries, all of them or until `size` are to be trained.
+
+        Refused: anchors that are over the budget on paper, and all that are too slow. Raises Stopped where one would
+        have to be measured and nothing more is to be begun.
+        """
+        entries: list[Entry] = []
+        for i, candidate in enumerate(candidates):
+            if sum(entry.state is None for entry in entries) == size:
+                break
+            entry = Entry(candidate, first + i, wave)
+            entries.append(entry)
+            if not self.plan.budget.keeps(entry.candidate.cost):
+                self.book.end(entry, "refused")
+            elif self.gate:
+                if not self.gate.knows(entry.id):
+                    if self.halt():
+                        raise Stopped
+                    self.account.measuring(entry)
+                begun = time.monotonic()
+                entry.latency = self.gate.latency(wave, entry.candidate.arch, entry.id)
+                self.account.measured += time.monotonic() - begun
+                if not self.plan.budget.fast(entry.latency):
+                    self.book.end(entry, "refused")
+        return entries
+
+    def _foretold(self, entries: Sequence[Entry]) -> Foretold | None:
+        """What the latencies so far, anchors aside, tell of networks that are not measured."""
+        measured = [(e.candidate.arch, e.latency) for e in entries if e.latency and not e.candidate.anchor]
+        found = self.gate.forecast(measured) if self.gate else None
+        if not found:
+            return None
+        foretold, self.error = found
+        return foretold
 
 
 class _Account:
@@ -265,8 +349,10 @@ class _Account:
 
     def __init__(self, plan: Plan, watch: Watch, halt: Halt, book: _Book) -> None:
         self.plan, self.watch, self.halt, self.book = plan, watch, halt, book
-        self.work = self.planned = self.trained = 0
+        self.work = self.trained = 0
+        self.planned = 1  # until the anchors are known
         self.begun = time.monotonic()
+        self.measured = 0.0  # seconds of measuring
         self.partly: dict[int, int] = {}  # images of the jobs that run now, by entry
 
     def begin(self, anchors: Sequence[Entry]) -> None:
@@ -293,7 +379,13 @@ class _Account:
         now, images = time.monotonic(), self.wave(size)
         for wave, entries in enumerate(waves):
             images += self.wave(sum(entry.state is None for entry in entries), len(waves) - wave)
-        return now + images * (now - self.begun) / self.trained <= self.halt.deadline
+        measuring = self.measured / len(waves)  # of a wave
+        rate = (now - self.begun - self.measured) / self.trained
+        return now + measuring + images * rate <= self.halt.deadline
+
+    def measuring(self, entry: Entry) -> None:
+        """Hears that a network is being measured."""
+        self._tell(entry, len(entry.scores), True)
 
     def tick(self, entry: Entry, rung: int, images: int) -> None:
         """Hears of images that were trained on. Raises Stopped where the time is up."""
@@ -311,9 +403,9 @@ class _Account:
         if trained:
             self._tell(entry, rung)
 
-    def _tell(self, entry: Entry, rung: int) -> None:
+    def _tell(self, entry: Entry, rung: int, measuring: bool = False) -> None:
         work = min(self.work + sum(self.partly.values()), self.planned)
-        self.watch(Progress(entry.wave, entry.index, entry.name, rung, work, self.planned, self.book.best))
+        self.watch(Progress(entry.wave, entry.index, entry.name, rung, work, self.planned, self.book.best, measuring))
 
 
 def _trained(
@@ -323,7 +415,8 @@ def _trained(
     jobs: list[Job] = []
     entries: dict[int, tuple[Entry, int]] = {}
     for entry, rung in pairs:
-        assert plan.budget.keeps(entry.candidate.cost), "no network over the budget may be built"
+        assert plan.budget.keeps(entry.candidate.cost), "no network over the budget may be trained"
+        assert not plan.budget.timed or (entry.latency and plan.budget.fast(entry.latency)), "nor one that is too slow"
         known = book.outcome(entry, rung)
         if known:
             book.keep(entry, known)
@@ -357,12 +450,16 @@ def _pruned(entries: Sequence[Entry], rung: int, plan: Plan, book: _Book) -> Non
     if not 0 <= rung < len(plan.recipe.rungs) - 1:
         return
     rivals = [entry for entry in entries if not entry.state and (entry.wave or entry.index)]
-    points = [point(entry.scores[rung].top1, entry.candidate.cost, plan.objective) for entry in rivals]
+    points = [point(entry.scores[rung].top1, entry.candidate.cost, plan.objective, entry.latency) for entry in rivals]
     rank = dict(zip((entry.index for entry in rivals), ranks(points), strict=True))
     rivals.sort(key=lambda e: (rank[e.index], -e.scores[rung].top1, e.candidate.cost.macs, e.index))
     leaving = rivals[math.ceil(len(rivals) * plan.recipe.keep) :]
     for entry in sorted(leaving, key=lambda entry: entry.index):
         book.end(entry, "pruned")
+
+
+def _candidate(trial: Trial) -> Candidate:
+    return Candidate(trial.arch, trial.choices, trial.cost, trial.arch_id, trial.anchor)
 
 
 def _known(entry: Entry) -> Known:

@@ -1,4 +1,5 @@
-"""Where trainings run: in this process, one after the other, or side by side on Ray. The only room with Ray.
+"""Where trainings run: in this process, one after the other, or side by side on Ray; and commands, here or on a Ray
+node. The only room with Ray.
 
 Both take the same jobs and give the same outcomes. A job that fails, is lost with its worker or outlasts its limit is
 tried once more; then its failure is its outcome.
@@ -7,17 +8,26 @@ tried once more; then its failure is its outcome.
 import functools
 import logging
 import math
+import os
+import shlex
+import signal
 import socket
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from typing import Any, Protocol, TypeAlias
 
+from nas.runs import RunFailed
 from nas.trial import Score
 
 ATTEMPTS = 2
 LIMIT = 3600.0  # seconds that a job may take on Ray
+ANSWER = 1 << 20  # bytes that a command may print
 
 Tick: TypeAlias = Callable[[int], None]
 """Told how many more images have been trained on."""
@@ -172,6 +182,81 @@ class OnRay:
             return Outcome(None, None, str(error))
         except self.ray.exceptions.RayError as error:  # the worker was killed, its node lost, its memory short
             return Outcome(None, None, f"{type(error).__name__}: {error}")
+
+
+def commanded(command: Sequence[str], content: bytes, timeout: float) -> bytes:
+    """What `command` prints when given `content` on standard input.
+
+    Raises RunFailed where it cannot be run, ends with an error, prints without end, or has not ended after `timeout`
+    seconds.
+    """
+    said = shlex.join(command) if len(shlex.join(command)) < 200 else command[0]
+    # Files, not pipes: what the command starts and leaves behind cannot hold them open.
+    with TemporaryFile() as source, TemporaryFile() as out, TemporaryFile() as err:
+        source.write(content)
+        source.seek(0)
+        try:
+            # A session of its own: a Ctrl-C is for nas, and what the command starts ends with it.
+            process = subprocess.Popen(command, stdin=source, stdout=out, stderr=err, start_new_session=True)
+        except OSError as error:
+            raise RunFailed(f"{said} cannot be run: {error.strerror}") from None
+        deadline = time.monotonic() + timeout
+        try:
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, min(0.1, deadline - time.monotonic())))
+                if max(os.fstat(file.fileno()).st_size for file in (out, err)) > ANSWER:
+                    raise RunFailed(f"{said} printed more than {ANSWER:,} bytes, an answer is one line of JSON")
+                if process.poll() is None and time.monotonic() > deadline:
+                    raise RunFailed(f"{said} gave no answer within {timeout:g} s; is the device there?")
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if process.returncode:
+            err.seek(0)
+            last = "".join(err.read().decode(errors="replace").strip().splitlines()[-1:])
+            raise RunFailed(f"{said} ended with {process.returncode}: {last[:500] or 'it said nothing'}")
+        out.seek(0)
+        return out.read()
+
+
+def commanded_on(resource: str, command: Sequence[str], content: bytes, timeout: float) -> bytes:
+    """What `command` prints on a Ray node that offers `resource`; a leading "python" is that node's.
+
+    Raises RunFailed where there is no such node in the cluster, and as `commanded` does.
+    """
+    import ray
+
+    try:
+        if not ray.is_initialized():
+            ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError:
+        raise RunFailed(
+            f"device ray:{resource} needs a running Ray cluster; start one, and give nas search its --ray-address"
+        ) from None
+    room = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    if not room.get(resource):
+        raise RunFailed(
+            f"no node of the Ray cluster offers {resource!r} (nas search joins one by --ray-address); start one with "
+            f"ray start --address=HEAD:6379 --resources='{{\"{resource}\": 1}}'"
+        )
+    task = ray.remote(num_cpus=0, resources={resource: 1}, max_retries=0)(_commanded)
+    answer = task.remote(list(command), content, timeout)
+    try:
+        out: bytes = ray.get(answer, timeout=timeout + 30)
+    except ray.exceptions.GetTimeoutError:
+        ray.cancel(answer, force=True)
+        raise RunFailed(f"device ray:{resource} gave no answer within {timeout + 30:g} s; is its node there?") from None
+    except ray.exceptions.RayTaskError as error:
+        raise RunFailed(f"on device ray:{resource}: {error.cause}") from None
+    except ray.exceptions.RayError as error:
+        raise RunFailed(f"device ray:{resource} was lost: {type(error).__name__}") from None
+    return out
+
+
+def _commanded(command: list[str], content: bytes, timeout: float) -> bytes:
+    return commanded([sys.executable if command[0] == "python" else command[0], *command[1:]], content, timeout)
 
 
 def _reach(address: str) -> None:

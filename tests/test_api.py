@@ -17,7 +17,7 @@ from nas.pareto import dominates, front, hypervolume, point, ranks
 from nas.runs import open_run, read_trials
 from nas.space import Space, axes, of, one_of
 from nas.waves import RunFailed
-from search_spaces import LOWRES, lowres
+from search_spaces import ANCHORS, LOWRES, lowres
 
 LAYERS = Space("layers", tuple(one_of("skip", "small", "large") for _ in range(5)))
 MACS = {"skip": 0, "small": 2_000_000, "large": 5_000_000}
@@ -157,3 +157,47 @@ def test_the_package_has_what_it_names() -> None:
     assert nas.Result is type(search(LAYERS, "30MFLOPs", worth, trials=1, cost=macs))
     with pytest.raises(AttributeError, match="module 'nas' has no attribute 'serach'"):
         nas.serach  # noqa: B018
+
+
+LETTERS = Space("letters", tuple(one_of("a", "b", "c") for _ in range(6)))
+
+
+def spent(letters: tuple[str, ...]) -> int:
+    return 1_000_000 * sum("abc".index(letter) + 1 for letter in letters)
+
+
+def told(letters: tuple[str, ...], _rung: int = 0) -> float:
+    return float(sum("abc".index(letter) for letter in letters))
+
+
+def test_a_latency_of_ones_own() -> None:
+    def milliseconds(letters: tuple[str, ...]) -> float:
+        return 1.0 + letters.count("c")
+
+    result = search(LETTERS, "15MFLOPs,3.5ms", told, cost=spent, latency=milliseconds, trials=12, objective="accuracy")
+    trained = [trial for trial in result.trials if trial.state != "refused"]
+    assert len(trained) == 12 and all(milliseconds(trial.arch) <= 3.5 for trial in trained)
+    assert all(trial.latency and trial.latency.median_ms == milliseconds(trial.arch) for trial in result.trials)
+    front = search(LETTERS, "15MFLOPs", told, cost=spent, latency=milliseconds, trials=12, objective="accuracy,latency")
+    assert front.front and all(trial.latency for trial in front.front)
+
+
+@pytest.mark.parametrize(
+    ("budget", "more", "said"),
+    [
+        ("15MFLOPs,1ms", {"cost": spent}, "give anchors, or latency="),
+        ("15MFLOPs", {}, "networks of your own need cost="),
+        ("0.5xlowres-mobilenet:ms", {"latency": lambda _: 1.0}, "a multiple of an anchor.s latency"),
+    ],
+)
+def test_latencies_that_cannot_be_had(budget: str, more: dict[str, object], said: str) -> None:
+    space, anchors = (LOWRES, [ANCHORS["lowres-mobilenet"]]) if "lowres" in budget else (LETTERS, [])
+    with pytest.raises(ValueError, match=said):
+        search(space, budget, told, anchors=anchors, trials=4, **more)  # type: ignore[arg-type]
+
+
+def test_the_reference_is_the_one_that_the_budget_names() -> None:
+    anchors = [ANCHORS["tailored-mobilenetv2"], ANCHORS["lowres-mobilenet"]]
+    budget = "5MFLOPs,0.8xlowres-mobilenet:ms"
+    plan = search(LOWRES, budget, lambda arch, rung: 1.0, anchors=anchors, trials=1, time_limit=1e-9).plan
+    assert plan.meter and plan.meter.reference == plan.budget.reference == "lowres-mobilenet"

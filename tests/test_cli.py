@@ -59,6 +59,11 @@ def entries(folder: Path) -> set[str]:
             "no network of space lightweight keeps the budget 500KFLOPs: the smallest has 829,4",
         ),
         (("--budget", "1KParams", "--space", "lowres"), "no network of space lowres keeps the budget 1KParams"),
+        (("--budget", "25MFLOPs,0ms"), "budget '0ms' must be above 0"),
+        (("--budget", "25MFLOPs,mobilenetv2:ms"), "is a network for 224x224, not 32; did you mean mobilenetv2-32"),
+        (("--budget", "25MFLOPs,1ms", "--device", "pi"), "device 'pi' is reached by --measure-command"),
+        (("--budget", "25MFLOPs,1ms", "--measure-command", "x"), "--measure-command needs --device NAME"),
+        (("--budget", "25MFLOPs", "--measure-threads", "2"), "measured where --budget or --objective asks for it"),
         (("--resume", "nowhere"), "nowhere is no run"),
         (("--resume", "runs/taken"), "runs/taken is no run"),
         (("--resume", "runs/taken", "--budget", "1MFLOPs"), "leave out --budget"),
@@ -289,6 +294,105 @@ def test_a_budget_by_name(here: Path) -> None:
     ended = nas("search", "--budget", "mobilenetv1-x0.5-32,3MFLOPs", "--trials", "1", "--space", "lowres", "--json")
     assert ended.returncode == 0, ended.stderr
     result = json.loads(ended.stdout)
-    assert result["plan"]["budget"] == {"macs": 3_000_000, "params": 823_722, "peak": 49_152}
+    limits = {name: limit for name, limit in result["plan"]["budget"].items() if limit is not None}
+    assert limits == {"macs": 3_000_000, "params": 823_722, "peak": 49_152}
     assert result["run"] == "runs/digits-mobilenetv1-x0.5-32,3MFLOPs"
     assert result["best"]["cost"]["peak"] <= 49_152
+
+
+FAKE = """
+import hashlib, json, sys
+content = sys.stdin.buffer.read()
+with open("asked", "a") as asked:
+    asked.write("x")
+if {dies} and len(open("asked").read()) % 9 == 0:
+    sys.exit("no route to pi")
+ratio = 0.5 + len(content) / 1e7 + content[100] % 7 / 100
+ends = [ratio * 0.99, ratio, ratio * 1.01]
+print(json.dumps(dict(
+    median_ms=20 * ratio, low_ms=20 * ends[0], high_ms=20 * ends[2], ratio=ratio, ratio_low=ends[0], ratio_high=ends[2],
+    reference_ms=20.0, runs=80, rounds=8, steady=True, runtime="fake", device="a pi", threads=1, batch=1,
+)))
+"""
+
+
+def test_a_search_on_another_device_that_dies_now_and_then(here: Path) -> None:
+    asked = ["--budget", "3MFLOPs,40ms", "--space", "lowres", "--trials", "4", "--workers", "1", "--device", "pi"]
+    command = ["search", *asked]
+    (here / "fake.py").write_text(FAKE.format(dies=False))
+    told = ["--measure-command", f"{sys.executable} fake.py", "--json"]
+    whole = json.loads(nas(*command, "--run", "whole", *told).stdout)
+    assert whole["plan"]["meter"]["device"] == "pi"
+    trained = [trial for trial in whole["trials"] if trial["state"] != "refused"]
+    assert len(trained) == 4 and all(trial["latency"]["device"] == "a pi" for trial in trained)
+
+    (here / "fake.py").write_text(FAKE.format(dies=True))
+    ended = nas(*command, "--run", "often", *told)
+    times = 0
+    while ended.returncode:
+        times += 1
+        assert (
+            ended.returncode == 1 and "ended with 1: no route to pi" in ended.stderr and "Traceback" not in ended.stderr
+        )
+        ended = nas("search", "--resume", "runs/often", "--json")
+    assert times
+    often = json.loads(ended.stdout)
+    assert [(t["arch_id"], t["state"]) for t in often["trials"]] == [
+        (t["arch_id"], t["state"]) for t in whole["trials"]
+    ]
+    shown = nas("show", "runs/often").stdout
+    assert "Latency: fake on a pi, 1 thread, batch 1, in turn with lowres-mobilenet" in shown
+    assert "were over the budget on paper, " in shown and " measured beside the anchors, " in shown
+
+
+def test_measure_prints_figures_with_their_conditions(here: Path) -> None:
+    ended = nas("measure", "tailored-mobilenetv2-imp4", "--seconds", "0.2", "--energy", "--quiet")
+    assert ended.returncode == 0, ended.stderr
+    for said in (
+        "tailored-mobilenetv2-imp4",
+        "13.40 M",
+        "1 thread, batch 1",
+        "onnxruntime ",
+        "run in turn with lowres",
+    ):
+        assert said in ended.stdout
+    assert "an image" in ended.stdout or "Energy: not available on this machine: " in ended.stdout
+    (here / "a.json").write_text(to_json(ANCHORS["lowres-mobilenet"].arch))
+    ended = nas(
+        "measure", "a.json", "--seconds", "0.2", "--batch", "4", "--reference", "tailored-mobilenetv2", "--json"
+    )
+    found = json.loads(ended.stdout)["networks"][0]
+    assert found["cost"]["macs"] == 24_084_544 and found["latency"]["batch"] == 4
+    assert found["latency"]["ratio"] > 1 and found["latency"]["reference"] == "tailored-mobilenetv2"
+
+
+def test_the_agent_is_written_and_runs_alone(here: Path) -> None:
+    assert nas("measure", "--write-agent", "agent.py").returncode == 0
+    assert nas("measure", "--write-agent", "nowhere/agent.py").stderr.startswith(
+        "nas: error: nowhere/agent.py cannot be"
+    )
+    command = f"{sys.executable} agent.py"
+    ended = nas(
+        "measure", "lowres-mobilenet", "--device", "pi", "--measure-command", command, "--seconds", "0.1", "--json"
+    )
+    assert json.loads(ended.stdout)["networks"][0]["latency"]["runs"] >= 15
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        ((), 2, "name a network: an anchor, an arch.json or a run's folder; or give --anchors"),
+        (("lowres-mobilnet",), 2, "network 'lowres-mobilnet' is unknown; did you mean lowres-mobilenet?"),
+        (("lowres-mobilenet", "--batch", "0"), 2, "batch of a measurement must be above 0, got 0"),
+        (
+            ("lowres-mobilenet", "--device", "pi", "--measure-command", "false"),
+            1,
+            "false ended with 1: it said nothing",
+        ),
+        (("lowres-mobilenet", "--device", "ray:pi"), 1, "Ray cluster"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(here: Path, args: tuple[str, ...], code: int, message: str) -> None:
+    ended = nas("measure", *args, "--quiet")
+    assert ended.returncode == code, ended.stderr
+    assert message in ended.stderr and "Traceback" not in ended.stderr and ended.stdout == ""

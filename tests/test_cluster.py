@@ -1,6 +1,7 @@
 """A search on a Ray cluster of two nodes that loses one."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from nas.plan import Budget
-from nas.runs import create
+from nas.latency import measured
+from nas.plan import Budget, Meter
+from nas.runs import RunFailed, create
 from nas.trial import Score, Trial
 from nas.waves import search
 from nas.workers import Here, OnRay, Tick, Workers
-from search_spaces import LOWRES, lowres
+from search_spaces import ANCHORS, LOWRES, lowres
 from tests.conftest import fake_evaluate, plan_for
 
 pytestmark = pytest.mark.filterwarnings(
@@ -59,6 +61,25 @@ def test_a_lost_node_does_not_end_the_search(tmp_path: Path) -> None:
         found = trials_of(tmp_path / "run", workers)
         killer.join()
         assert found == trials_of(tmp_path / "here", Here(fake_evaluate))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def test_a_node_with_a_device_measures(tmp_path: Path) -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1, resources={"pi": 1})
+    meter = Meter("lowres-mobilenet", "ray:pi", seconds=0.1)
+    arch, reference = ANCHORS["tailored-mobilenetv2-imp4"].arch, ANCHORS["lowres-mobilenet"].arch
+    try:
+        cluster.wait_for_nodes()
+        ray.init(address=cluster.address, log_to_driver=False)
+        found = measured(arch, reference, meter)
+        assert found.ratio is not None and 0 < found.ratio < 1
+        with pytest.raises(RunFailed, match=r"no node of the Ray cluster offers 'phone' .*; start one with ray start"):
+            measured(arch, reference, replace(meter, device="ray:phone"))
+        with pytest.raises(RunFailed, match=r"on device ray:pi: .*gave no answer within 0\.02 s"):
+            measured(arch, reference, replace(meter, timeout=0.01, seconds=0.01))
     finally:
         ray.shutdown()
         cluster.shutdown()

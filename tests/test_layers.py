@@ -6,20 +6,23 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 ROOMS = [
     # The standard library only:
-    "values", "graph", "sizes", "classics", "blocks", "arch", "space", "plan", "trial", "pareto", "survey", "runs",
-    "profile",
+    "values", "graph", "sizes", "classics", "blocks", "arch", "space", "timing", "plan", "trial", "pareto", "survey",
+    "runs", "profile",
     # The others:
-    "model", "counting", "data", "train", "evaluate", "journal", "surrogate", "propose", "workers", "waves",
-    "calibrate", "api",
+    "agent", "onnx_graph", "model", "counting", "data", "train", "evaluate", "journal", "surrogate", "propose",
+    "workers", "latency", "forecast", "gate", "waves", "calibrate", "api",
     "request", "tables", "screen", "cli", "__main__",
 ]  # fmt: skip
 STDLIB_ONLY = ROOMS[: ROOMS.index("profile") + 1]
 DOORS = {
-    "torch": {"model", "counting", "data", "train", "evaluate"},
+    "torch": {"model", "counting", "data", "train", "evaluate", "latency"},
+    "onnx": {"onnx_graph"},
+    "onnxruntime": {"agent"},
     "torchvision": {"data"},
-    "sklearn": {"data", "surrogate"},  # its datasets, its Gaussian process
+    "sklearn": {"data", "surrogate", "forecast"},  # its datasets, its Gaussian process, its least squares
     "optuna": {"journal"},
     "ray": {"workers"},
+    "pynvml": {"latency"},
     "scipy": {"calibrate"},
     "typer": {"cli"},
     "rich": {"tables", "screen"},

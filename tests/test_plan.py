@@ -4,6 +4,7 @@ import pytest
 
 from nas.graph import Cost
 from nas.plan import Budget, parse_budget
+from nas.timing import Latency, exactly
 
 COSTS = {"small": lambda: Cost(10, 20, 30), "wide": lambda: Cost(100, 2, 300)}
 
@@ -25,11 +26,16 @@ COSTS = {"small": lambda: Cost(10, 20, 30), "wide": lambda: Cost(100, 2, 300)}
         (["small"], Budget(10, 20, 30)),
         (["small,15FLOPs"], Budget(15, 20, 30)),
         (["small", "wide"], Budget(10, 2, 30)),
+        (["25MFLOPs,1.5ms"], Budget(25_000_000, latency_ms=1.5)),
+        (["800us"], Budget(latency_ms=0.8)),
+        (["wide:ms"], Budget(latency_ratio=1.0, reference="wide")),
+        (["25MFLOPs,0.8xwide:ms,2 ms"], Budget(25_000_000, latency_ms=2.0, latency_ratio=0.8, reference="wide")),
+        (["small,small:ms"], Budget(10, 20, 30, latency_ratio=1.0, reference="small")),
     ],
 )
 def test_parse(texts: list[str], budget: Budget) -> None:
     assert parse_budget(texts, COSTS) == budget
-    assert parse_budget([str(budget)], {}) == budget
+    assert parse_budget([str(budget)], COSTS) == budget
 
 
 @pytest.mark.parametrize(
@@ -49,6 +55,11 @@ def test_parse(texts: list[str], budget: Budget) -> None:
         (["25MFLOPs,30MMACs"], r"limits macs a second time"),
         (["smal"], r"'smal' is not understood; did you mean small\? a budget is"),
         (["3Bpeak32"], r"must allow at least 1"),
+        (["0ms"], r"'0ms' must be above 0"),
+        (["-1ms"], r"'-1ms' must be above 0"),
+        (["1ms,2us"], r"'2us' limits latency a second time"),
+        (["smal:ms"], r"'smal:ms' names no anchor; did you mean small:ms\?"),
+        (["small:ms,wide:ms"], r"'wide:ms' limits latency by an anchor a second time"),
     ],
 )
 def test_refusals(texts: list[str], message: str) -> None:
@@ -63,3 +74,12 @@ def test_keeps_is_exact_at_the_limit() -> None:
     assert not budget.keeps(Cost(24_084_544, 364_139, 1))
     assert Budget(macs=10).keeps(Cost(10, 10**12, 1))
     assert Budget(peak=10).keeps(Cost(1, 1, 10)) and not Budget(peak=10).keeps(Cost(1, 1, 11))
+
+
+def test_latency_is_kept_by_the_upper_end_of_its_interval() -> None:
+    latency = Latency(1.0, 0.9, 1.1, 0.5, 0.45, 0.55, 2.0, 80, 8, True, "", "", 1, 1)
+    assert Budget(latency_ms=1.1).fast(latency) and not Budget(latency_ms=1.09).fast(latency)
+    by_ratio = Budget(latency_ratio=0.55, reference="small")
+    assert by_ratio.fast(latency) and not Budget(latency_ratio=0.54, reference="small").fast(latency)
+    assert not by_ratio.fast(exactly(1.0))  # no ratio, no promise
+    assert not Budget(latency_ms=1.0, latency_ratio=0.6, reference="small").fast(latency)
