@@ -5,14 +5,15 @@ Results go to standard output, progress and errors to standard error. Exit codes
 on, 2 the request cannot be met, 130 interrupted.
 """
 
+import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar, get_args
 
 import typer
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from nas.runs import Run
     from nas.waves import Halt
 
+N = TypeVar("N", bound=str)
 app = typer.Typer(
     name="nas",
     no_args_is_help=True,
@@ -87,6 +89,22 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def only_how(context: typer.Context, allowed: set[str]) -> None:
+    """Raises ValueError where a run that is resumed is also told what to do."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    if clash := sorted(given - allowed):
+        raise ValueError(f"--resume takes its plan from the run; leave out --{clash[0].replace('_', '-')}")
+
+
+def one_of(names: Sequence[N], name: str | None, what: str) -> N | None:
+    """`name`, which is one of `names`; None where nothing was asked."""
+    found = next((one for one in names if one == name), None)
+    if name is not None and found is None:
+        raise ValueError(f"{what} {name!r} is unknown; one of {', '.join(names)}")
+    return found
+
+
 @app.callback(invoke_without_command=True)
 def main(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     """Neural architecture search over lightweight convolutional blocks, under budgets that are kept."""
@@ -147,10 +165,7 @@ def search(
 
     with refusing():
         if resume:
-            sources = {name: context.get_parameter_source(name) for name in context.params}
-            given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
-            if clash := sorted(given - {"resume", "data", "json", "quiet", *HOW}):
-                raise ValueError(f"--resume takes its plan from the run; leave out --{clash[0].replace('_', '-')}")
+            only_how(context, {"resume", "data", "json", "quiet", *HOW})
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
         deadline = time.monotonic() + seconds(time_limit)
@@ -243,6 +258,123 @@ def calibrate(
 
 
 @app.command()
+def train(
+    context: typer.Context,
+    network: Annotated[
+        str | None, typer.Argument(help="An anchor (see nas anchors), an arch.json, or a search's folder.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="digits, cifar10, cifar100, or folder:PATH; by default the search's, or digits.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
+    recipe: Annotated[str, typer.Option(help="quick, paper, paper-augmented, plain or strong.")] = "quick",
+    epochs: Annotated[int | None, typer.Option(help="By default the recipe's.")] = None,
+    decay: Annotated[
+        str | None,
+        typer.Option(help="What decays: all, or kernels (not depthwise, batch norm, biases); by default the recipe's."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings, each from scratch; mean and standard deviation are told.")] = 1,
+    seed: Annotated[int, typer.Option(help="The first seed, of weights and batches.")] = 0,
+    all_images: Annotated[
+        bool, typer.Option("--all-images", help="Train on the validation images too; nothing is validated.")
+    ] = False,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Learn from a trained network too: a training's folder, or its weights.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Seeds side by side on the CPU, one thread each; by default one a core.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="Name of the run's folder in runs/; by default made up.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the training in this folder: runs/NAME.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Train a network in full, and look at the test images once.
+
+    Example: [bold]nas train runs/cifar10-25MFLOPs --recipe plain --seeds 3[/bold]
+    """
+    from nas.recipes import Decay
+    from nas.request import course_begun, course_resumed
+
+    with refusing():
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers must be at least 1, got {workers}")
+        if resume:
+            only_how(context, {"resume", "data", "workers", "json", "quiet"})
+            folder, course = course_resumed(resume, data)
+        elif network is None:
+            raise ValueError("name a network: an anchor, an arch.json or a search's folder; or give --resume")
+        else:
+            what = one_of(get_args(Decay), decay, "decay")
+            folder, course = course_begun(
+                network, dataset, data, recipe, epochs, what, seeds, seed, all_images, teacher, run
+            )
+
+    from nas.api import crew
+    from nas.course import Lesson
+    from nas.course import train as run_course
+    from nas.screen import print_outcome, training
+    from nas.train import device
+
+    side_by_side = 1 if device().type == "cuda" else min(workers or cores(), len(course.seeds))
+    lesson = Lesson(course, folder.path.absolute())
+    with keeping("train", folder), refusing():
+        with crew(lesson, side_by_side, limit=math.inf) as hands, training(quiet, folder, course) as watch:
+            outcome = run_course(folder, course, hands, watch)
+    print_outcome(folder, course, outcome, json)
+
+
+@app.command()
+def export(
+    network: Annotated[
+        str, typer.Argument(help="A training's folder (see nas train), its weights.safetensors, or an arch.json.")
+    ],
+    weights: Annotated[Path | None, typer.Option(help="Weights of that architecture, as safetensors.")] = None,
+    formats: Annotated[
+        str, typer.Option(help="python, onnx, onnx-int8, pt2; joined with commas.")
+    ] = "python,onnx,onnx-int8,pt2",
+    to: Annotated[Path | None, typer.Option(help="Folder to write; by default export/ beside the weights.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="What it was trained for, where the weights do not say so.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
+    int8_loss: Annotated[float, typer.Option(help="Points of top-1 that int8 may lose.")] = 0.5,
+    seconds: Annotated[float, typer.Option(help="For measuring the latency of each file; 0: not measured.")] = 10.0,
+    json: Annotated[bool, typer.Option("--json", help="Print what was seen as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Write a trained network as files that run without nas, each verified on the test images.
+
+    Example: [bold]nas export runs/lowres-mobilenet-cifar10-quick[/bold]
+    """
+    from nas.request import trained
+
+    with refusing():
+        names = formats.replace(" ", "").split(",")
+        taken = trained(network, weights, dataset, data, to)
+
+    from nas.outcome import FORMATS
+    from nas.runs import RunFailed
+    from nas.screen import print_export, working
+    from nas.takehome import deliver
+
+    with refusing(), working(quiet) as watch:
+        for name in names:
+            one_of(tuple(FORMATS), name, "format")
+        try:
+            exported = deliver(taken, names, seconds, int8_loss, watch)
+        except OSError as error:
+            fail(f"{taken.export} cannot be written: {error.strerror or error}; what was there before is untouched", 1)
+        except RunFailed as error:
+            fail(str(error), 1)
+        except KeyboardInterrupt:
+            fail(f"interrupted; nothing new is in {taken.export}", 130)
+    print_export(taken.export, exported, json)
+    if exported.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def show(
     run: Annotated[Path, typer.Argument(help="Folder of the run: runs/NAME.")],
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -251,10 +383,17 @@ def show(
 
     Example: [bold]nas show runs/cifar10-25MFLOPs[/bold]
     """
-    from nas.runs import open_run, read_best, read_trials
-    from nas.screen import print_result
+    from nas.runs import is_course, open_run, read_best, read_trials
+    from nas.screen import print_outcome, print_result
     from search_spaces import BASELINE
 
+    if is_course(run):
+        from nas.request import course_taken
+
+        with refusing():
+            trained_folder, course, outcome = course_taken(run)
+        print_outcome(trained_folder, course, outcome, json)
+        return
     with refusing():
         folder, plan = open_run(run)
     found, problems = read_trials(folder)

@@ -5,6 +5,7 @@ from what was drawn. Nothing here knows a block kind, and nothing here needs tor
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,6 +150,16 @@ class Node(NamedTuple):
 
 Graph: TypeAlias = tuple[Node, ...]
 """Nodes in the order of the forward pass; the first is an `Input`, the last the output."""
+
+
+def foldable(nodes: Graph) -> dict[int, Node]:
+    """The batch norms that can be folded into the convolution before them, by that convolution's place."""
+    readers = Counter(read.at for node in nodes for read in node.reads)
+    return {
+        node.reads[0].at: node
+        for node in nodes
+        if isinstance(node.op, Norm) and isinstance(nodes[node.reads[0].at].op, Conv) and readers[node.reads[0].at] == 1
+    }
 
 
 class Wiring:

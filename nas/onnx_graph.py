@@ -5,7 +5,6 @@ measured during a search is what is taken home later.
 """
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +32,7 @@ from nas.graph import (
     Scale,
     Shuffle,
     Slice,
+    foldable,
 )
 
 OPSET, IR = 17, 9  # old enough for the runtimes of small devices
@@ -107,14 +107,7 @@ class _Writer:
         self.constants: list[onnx.TensorProto] = []
         self.named = {nodes[0].out.at: "image"}
         self.is_flat: set[int] = set()
-        readers = Counter(read.at for node in nodes for read in node.reads)
-        self.folded = {  # norms that disappear into the convolution before them
-            node.reads[0].at: node
-            for node in nodes
-            if isinstance(node.op, Norm)
-            and isinstance(nodes[node.reads[0].at].op, Conv)
-            and readers[node.reads[0].at] == 1
-        }
+        self.folded = foldable(nodes)
         self.made: set[str] = set()
         self.names: set[str] = set()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nas.arch import Anchor, Arch, cost
 from nas.graph import Cost
+from nas.outcome import Outcome
 from nas.plan import (
     BUDGET_HELP,
     COMPARED,
@@ -28,13 +29,26 @@ from nas.plan import (
     longer,
     parse_budget,
 )
-from nas.runs import Run, create, free_name, open_run, read_trials, read_value, write_value
+from nas.recipes import TRAININGS, Course, Decay
+from nas.runs import (
+    Run,
+    create,
+    free_name,
+    is_course,
+    open_course,
+    open_run,
+    read_trials,
+    read_value,
+    write_value,
+)
 from nas.space import Space, decode, fitted
 from nas.values import from_json
 from search_spaces import ANCHORS, BASELINE, SPACES
 
 if TYPE_CHECKING:
+    from nas.course import Trained
     from nas.gate import Measure
+    from nas.outcome import Made
 
 RUNS = Path("runs")
 RESOLUTION = 32  # of the anchors that a search compares with
@@ -60,12 +74,8 @@ def begun(
         raise ValueError(f"--budget is missing; {BUDGET_HELP}")
     limits = parse_budget(budget, anchor_costs(RESOLUTION, 10))
     template = named(SPACES, space, "space")
-    if name is not None and not re.fullmatch(r"[\w][\w.,+-]*", name):
-        raise ValueError(f"run {name!r} must be a plain name of letters, digits, '.', '-' and '_'; it lies in {RUNS}/")
-    if name is not None and (RUNS / name).exists():
-        raise ValueError(f"{RUNS / name} exists already; go on with --resume {RUNS / name}, or take another --run")
-    if dataset.startswith("folder:"):  # resumed from elsewhere, the run still finds it
-        dataset = f"folder:{Path(dataset.removeprefix('folder:')).expanduser().absolute()}"
+    _free(name)
+    dataset = _absolute(dataset)
     plan = Plan(limits, dataset, space, "", trials, seed, PROXY, 32, 10, objective)
     if meter and not plan.timed:
         raise ValueError("latency is measured where --budget or --objective asks for it, as in --budget 25MFLOPs,1.5ms")
@@ -82,8 +92,27 @@ def begun(
     plan, where = proxy_plan(limits, dataset, folder, template, trials, seed, objective, plan.wave)
     plan = replace(plan, budget=parse_budget(budget, anchor_costs(plan.resolution, plan.classes)), meter=meter)
     cheapest(where, plan, random.Random(seed), cost)  # raises where nothing keeps the budget
-    stem = re.sub(r"[^\w.,+-]+", "-", f"{kind}{dataset.split('/')[-1]}-{','.join(budget)}").strip("-")
-    return create(RUNS / name if name else free_name(RUNS, stem), plan), plan, where
+    return create(_folder(name, f"{kind}{dataset.split('/')[-1]}-{','.join(budget)}"), plan), plan, where
+
+
+def _free(name: str | None) -> None:
+    """Raises ValueError where a run cannot be called `name`."""
+    if name is not None and not re.fullmatch(r"[\w][\w.,+-]*", name):
+        raise ValueError(f"run {name!r} must be a plain name of letters, digits, '.', '-' and '_'; it lies in {RUNS}/")
+    if name is not None and (RUNS / name).exists():
+        raise ValueError(f"{RUNS / name} exists already; go on with --resume {RUNS / name}, or take another --run")
+
+
+def _folder(name: str | None, about: str) -> Path:
+    """The folder of a new run: called `name`, or after what it is about."""
+    return RUNS / name if name else free_name(RUNS, re.sub(r"[^\w.,+-]+", "-", about).strip("-"))
+
+
+def _absolute(dataset: str) -> str:
+    """`dataset`, which a run that is resumed from elsewhere still finds."""
+    if not dataset.startswith("folder:"):
+        return dataset
+    return f"folder:{Path(dataset.removeprefix('folder:')).expanduser().absolute()}"
 
 
 def resumed(path: Path, data: Path | None) -> tuple[Run, Plan, Space]:
@@ -144,6 +173,130 @@ def calibration_begun(
     recipes = Recipes(tuple(filled(recipe, len(held.train), len(held.val)) for recipe in whole))
     write_value(folder, "recipes", recipes)
     return folder, plan, where, recipes
+
+
+def course_begun(
+    network: str,
+    dataset: str | None,
+    data: Path | None,
+    recipe: str,
+    epochs: int | None,
+    decay: Decay | None,
+    seeds: int,
+    seed: int,
+    all_images: bool,
+    teacher: Path | None,
+    name: str | None,
+) -> tuple[Run, Course]:
+    """A new full training of what was asked. Nothing is written before all of it has been found possible."""
+    training = named(TRAININGS, recipe, "recipe")
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {seeds}")
+    training = replace(training, epochs=training.epochs if epochs is None else epochs, decay=decay or training.decay)
+    _free(name)
+    arch, found = architecture(network, None, None), network
+    folder = str(data.expanduser().absolute()) if data else None
+    if network in ANCHORS:
+        found = f"`{network}`, a published network: {ANCHORS[network].source}"
+    elif (Path(network) / "plan.json").is_file():
+        _, plan = open_run(Path(network))
+        dataset, folder = dataset or plan.dataset, folder or plan.data
+        found = (
+            f"The best network of `{network}`: `nas search --budget {plan.budget} --dataset {plan.dataset}`, "
+            f"space {plan.space}, seed {plan.seed}, {plan.trials} trials."
+        )
+    dataset = _absolute(dataset or "digits")
+
+    from nas.course import teacher_of
+    from nas.evaluate import loaded
+
+    images = loaded(dataset, folder)
+    if network in ANCHORS:
+        arch = replace(arch, classes=len(images.classes))
+    if arch.resolution != images.resolution:
+        small = f"{network}-{images.resolution}"
+        hint = f"; did you mean {small}?" if small in ANCHORS else ""
+        side = arch.resolution
+        raise ValueError(f"{network} is for images of {side}x{side}, {dataset} has {images.resolution}{hint}")
+    if arch.classes != len(images.classes):
+        raise ValueError(f"{network} is for {arch.classes} classes, dataset {dataset} has {len(images.classes)}")
+    if teacher:
+        if is_course(teacher):
+            folder_of, _, outcome = course_taken(teacher)
+            teacher = folder_of.weights(outcome.taken.seed)
+        learnt = teacher_of(teacher)
+    course = Course(
+        network, found, arch, dataset, training, tuple(range(seed, seed + seeds)), folder, all_images,
+        learnt if teacher else None,
+    )  # fmt: skip
+    stem = f"{Path(network).name.removesuffix('.json')}-{dataset.split('/')[-1]}-{training.name}"
+    return create(_folder(name, stem), course), course
+
+
+def course_resumed(path: Path, data: Path | None) -> tuple[Run, Course]:
+    """The full training in folder `path`, fit to be gone on with."""
+    folder, course = open_course(path)
+    return folder, replace(course, data=str(data.expanduser().absolute())) if data else course
+
+
+def course_taken(path: Path) -> tuple[Run, Course, Outcome]:
+    """The full training in folder `path`, which has ended."""
+    folder, course = open_course(path)
+    outcome = read_value(folder, "result", Outcome)
+    if outcome is None:
+        raise ValueError(f"{path} has not ended; go on with nas train --resume {path}")
+    return folder, course, outcome
+
+
+def trained(network: str, weights: Path | None, dataset: str | None, data: Path | None, to: Path | None) -> "Trained":
+    """The trained network that `network` names: a full training's folder, a file of weights that nas wrote, or the
+    file of an architecture or an anchor, with `weights`."""
+    path = Path(network)
+    folder = str(data.expanduser().absolute()) if data else None
+
+    from nas.course import Trained
+    from nas.weights import read
+
+    if is_course(path):
+        run, course, outcome = course_taken(path)
+        file = run.weights(outcome.taken.seed)
+        tensors, made = read(file)
+        if made is None or made.arch != course.arch:
+            raise ValueError(f"{file} is not what nas train left there; train again, or give the network and --weights")
+        name = Path(course.network).name.removesuffix(".json")
+        data_folder = folder or course.data
+        return Trained(name, course.found, tensors, made, course, outcome, data_folder, to or run.export)
+    if (path / "plan.json").is_file():
+        raise ValueError(f"{path} holds a network without weights; nas train {path}, then nas export what that leaves")
+    if weights is None and path.suffix != ".safetensors":
+        raise ValueError(f"{network} has no weights; give --weights FILE, or the folder that nas train has made")
+    file = weights or path
+    tensors, made = read(file)
+    if weights is not None:
+        arch = architecture(network, None, None)
+        if made and network in ANCHORS:
+            arch = replace(arch, classes=made.arch.classes)
+        if made is None or dataset:
+            made = _made(arch, dataset, folder, file)
+        if arch.classes != len(made.classes):
+            raise ValueError(f"{network} is for {arch.classes} classes, weights {file} for {len(made.classes)}")
+        made = replace(made, arch=arch)
+    elif made is None:
+        raise ValueError(f"{file} does not say of which network it is; give the network, and --weights {file}")
+    return Trained(path.stem, network, tensors, made, None, None, folder, to or file.parent / "export")
+
+
+def _made(arch: Arch, dataset: str | None, folder: str | None, file: Path) -> "Made":
+    """What foreign weights do not say of themselves."""
+    from nas.evaluate import loaded
+    from nas.outcome import Made
+
+    if dataset is None:
+        raise ValueError(f"{file} does not say how images are prepared; give --dataset, for which it was trained")
+    images = loaded(_absolute(dataset), folder)
+    if arch.classes != len(images.classes):
+        raise ValueError(f"the network is for {arch.classes} classes, dataset {dataset} has {len(images.classes)}")
+    return Made(arch, _absolute(dataset), images.classes, images.mean, images.std)
 
 
 def on_paper(budget: Budget) -> Budget:

@@ -1,4 +1,4 @@
-"""runs/NAME/: the only reader and writer of a run's folder.
+"""runs/NAME/: the only reader and writer of a run's folder, of a search or of a full training.
 
     plan.json       what was asked, written once
     trials.jsonl    a line for each finished trial: the record of the run, from which everything else follows
@@ -8,6 +8,12 @@
     proposed.jsonl  a line for each wave: how many networks were looked at for it, and why they were refused
     calibration.json, recipes.json   of a calibration: what it found, and the trainings that it compares
     work/           scores and states of candidates between two rungs; gone when the search ends
+
+    course.json     of a full training, instead of plan.json: what was asked
+    seed-0/         epochs.json, what each epoch came to; checkpoint.pt, all that the next epoch needs, until the end;
+                    weights.safetensors, once it is trained
+    result.json     what came of it, on the test images
+    export/         what is taken home
 
 A line is appended and forced to disk in one go, files are replaced whole: a process killed at any moment
 leaves at most one torn last line, which the next reader drops.
@@ -23,7 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from nas.outcome import History
 from nas.plan import Plan
+from nas.recipes import Course
 from nas.timing import Latency
 from nas.trial import Score, Trial, restored
 from nas.values import from_data, from_json, to_data, to_json
@@ -56,16 +64,34 @@ class Run:
         """Where the best network lies."""
         return self.path / "best" / "arch.json"
 
+    @property
+    def export(self) -> Path:
+        """Where what is taken home lies."""
+        return self.path / "export"
 
-def create(path: Path, plan: Plan) -> Run:
-    """A new run in folder `path`, its plan on disk. Raises ValueError where `path` exists already."""
+    def checkpoint(self, seed: int) -> Path:
+        """Where all lies that the next epoch of `seed` needs."""
+        return self.path / f"seed-{seed}" / "checkpoint.pt"
+
+    def weights(self, seed: int) -> Path:
+        """Where the weights of `seed` lie once it is trained."""
+        return self.path / f"seed-{seed}" / "weights.safetensors"
+
+
+def create(path: Path, asked: Plan | Course) -> Run:
+    """A new run in folder `path`, with what was asked on disk. Raises ValueError where `path` exists already."""
     if path.exists():
         raise ValueError(f"{path} exists already; resume it with --resume {path}, or choose another --run name")
     making = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         making.mkdir(parents=True)
-        _replace(making / "plan.json", (to_json(plan, indent=1) + "\n").encode())
-        (making / "trials.jsonl").touch()
+        if isinstance(asked, Plan):
+            _replace(making / "plan.json", (to_json(asked, indent=1) + "\n").encode())
+            (making / "trials.jsonl").touch()
+        else:
+            _replace(making / "course.json", (to_json(asked, indent=1) + "\n").encode())
+            (making / "best").mkdir()
+            _replace(making / "best" / "arch.json", (to_json(asked.arch, indent=1) + "\n").encode())
         making.rename(path)
     except OSError as error:
         shutil.rmtree(making, ignore_errors=True)
@@ -90,6 +116,19 @@ def open_run(path: Path) -> tuple[Run, Plan]:
     except (OSError, UnicodeDecodeError):
         raise ValueError(f"{path} is no run: it has no readable plan.json; runs lie in runs/NAME") from None
     return Run(path), from_json(Plan, text, str(file))
+
+
+def is_course(path: Path) -> bool:
+    """Whether folder `path` is that of a full training."""
+    return (path / "course.json").is_file()
+
+
+def open_course(path: Path) -> tuple[Run, Course]:
+    """The full training in folder `path`, and what was asked. Raises ValueError where it is none, or unreadable."""
+    course = read_value(Run(path), "course", Course)
+    if course is None:
+        raise ValueError(f"{path} is no full training: it has no course.json; nas train makes one")
+    return Run(path), course
 
 
 @contextmanager
@@ -226,6 +265,64 @@ def read_best(run: Run, trials: Sequence[Trial]) -> Trial | None:
     return next((trial for trial in trials if trial.state == "complete" and to_data(trial.arch) == network), None)
 
 
+def write_checkpoint(run: Run, seed: int, content: bytes, history: History) -> None:
+    """Puts all that the next epoch of `seed` needs on disk, and what its epochs came to."""
+    file = run.checkpoint(seed)
+    file.parent.mkdir(exist_ok=True)
+    _replace(file, content)
+    _replace(file.with_name("epochs.json"), (to_json(history, indent=1) + "\n").encode())
+
+
+def read_checkpoint(run: Run, seed: int) -> bytes | None:
+    """What `write_checkpoint` put on disk; None where there is nothing yet."""
+    try:
+        return run.checkpoint(seed).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def read_history(run: Run, seed: int) -> History:
+    """What the epochs of `seed` came to so far."""
+    return read_value(Run(run.checkpoint(seed).parent), "epochs", History) or History()
+
+
+def write_weights(run: Run, seed: int, content: bytes) -> None:
+    """Puts trained weights on disk."""
+    run.weights(seed).parent.mkdir(exist_ok=True)
+    _replace(run.weights(seed), content)
+
+
+def forget_checkpoint(run: Run, seed: int) -> None:
+    """Removes what the next epoch of `seed` would need; there is none."""
+    run.checkpoint(seed).unlink(missing_ok=True)
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, in which things are made that are moved to it when they are whole.
+
+    What an earlier process was killed over is removed.
+    """
+    for left in folder.parent.glob(f".{folder.name}.nas-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    room = folder.with_name(f".{folder.name}.nas-{os.getpid()}")
+    try:
+        room.mkdir(parents=True)
+        yield room
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def moved(room: Path, folder: Path, last: str) -> None:
+    """Moves every file of `room` into `folder`, over what is there; at the end `last`, by which all are there."""
+    folder.mkdir(exist_ok=True)
+    (folder / last).unlink(missing_ok=True)
+    for file in sorted(room.iterdir(), key=lambda file: file.name == last):
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+        file.replace(folder / file.name)
+
+
 def write_work(run: Run, arch_id: str, content: bytes) -> None:
     """Puts a candidate's state between two rungs on disk, whole or not at all."""
     file = _work(run, arch_id)
@@ -296,8 +393,12 @@ def _drop_torn_line(file: Path) -> None:
 def _replace(file: Path, content: bytes) -> None:
     """Writes `content` to `file` whole or not at all."""
     making = file.with_name(f".{file.name}.{os.getpid()}")
-    with making.open("wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    making.replace(file)
+    try:
+        with making.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        making.replace(file)
+    except OSError:
+        making.unlink(missing_ok=True)
+        raise

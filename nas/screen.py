@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,10 +14,13 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from nas.arch import Arch, cost
 from nas.calibrate import Calibration, spearman
+from nas.course import Standing
 from nas.latency import Energy
+from nas.outcome import Export, Outcome
 from nas.pareto import front, hypervolume, point
 from nas.plan import Meter, Plan, Recipe
 from nas.profile import profile
+from nas.recipes import Course
 from nas.runs import Run, read_tallies
 from nas.tables import FLOPS_ARE, console_of, print_table, say
 from nas.timing import Latency
@@ -415,3 +419,124 @@ def _result_data(
         "front": [trial.index for trial in front(trials, plan.objective)],
         "trials": to_data(trials),
     }
+
+
+@contextmanager
+def training(quiet: bool, folder: Run, course: Course) -> Iterator[Callable[[Standing], None]]:
+    """A callback that shows how far a full training is: a live line on a terminal, else a line an epoch."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda _: None
+        return
+    recipe = course.training
+    seeds = f", {len(course.seeds)} seeds" * (len(course.seeds) > 1)
+    console.print(f"{folder.path}: {course.network} on {course.dataset}, recipe {recipe.name}{seeds}")
+    first: list[tuple[float, int]] = []
+
+    def line(at: Standing) -> str:
+        first[:] = first or [(time.monotonic(), at.images)]
+        seconds, done = time.monotonic() - first[0][0], at.images - first[0][1]
+        left = "time left: wait"
+        if done > 0 and seconds > 5:
+            minutes = seconds / done * (at.planned - at.images) / 60
+            left = f"{done / seconds:.0f} images/s, " + (f"{minutes:.0f} min left" if minutes >= 1.5 else "1 min left")
+        accuracy = "" if at.val_top1 is None else f", val top-1 {at.val_top1:.2f} %"
+        seed = f"seed {at.seed}, " * (len(course.seeds) > 1)
+        return f"{seed}epoch {at.epoch}/{recipe.epochs}{accuracy}, {left}"
+
+    if console.is_terminal:
+        with Progress(
+            BarColumn(20), TextColumn("{task.percentage:3.0f} %  {task.description}"), console=console
+        ) as bar:
+            task = bar.add_task("loading")
+            yield lambda at: bar.update(task, completed=at.images, total=at.planned, description=line(at))
+        return
+    said: set[tuple[int, int]] = set()
+
+    def plain(at: Standing) -> None:
+        now = line(at)  # also where it is not printed: it keeps the time
+        if (at.seed, at.epoch) not in said:
+            said.add((at.seed, at.epoch))
+            print(f"{100 * at.images // at.planned:3d} %  {now}", file=sys.stderr, flush=True)
+
+    yield plain
+
+
+def print_outcome(folder: Run, course: Course, outcome: Outcome, json: bool) -> None:
+    """Prints what a full training came to."""
+    if json:
+        mean, deviation = outcome.top1
+        data = {"run": str(folder.path), "course": to_data(course), "flops": FLOPS_ARE, **to_data(outcome)}
+        print(jsonlib.dumps(data | {"top1": {"mean": mean, "standard_deviation": deviation}}))
+        return
+    rows = []
+    for one in outcome.tested:
+        val = "-" if one.val_top1 is None else f"{one.val_top1:.2f} %"
+        shares = (f"{share:.2f} %" for share in (one.top1, one.top5, one.precision, one.recall, one.f1))
+        rows.append((str(one.seed), val, *shares, f"{one.train_seconds / 60:.1f}", f"{one.images_per_second:.0f}"))
+    console = console_of(130)
+    spent = f"{outcome.cost.macs / 1e6:.2f} M FLOPs, {outcome.cost.params / 1e6:.3f} M params"
+    title = f"{course.network} on {course.dataset}, recipe {course.training.name}: {spent}"
+    headings = ("seed", "val top-1", "top-1", "top-5", "precision", "recall", "F1", "minutes", "images/s")
+    print_table(console, title, headings, rows, ("images/s", "recall", "precision", "minutes"))
+    mean, deviation = outcome.top1
+    recipe = course.training
+    val = f", val top-1 on {outcome.val_images:,} validation images" if outcome.val_images else ", no validation"
+    error = 100 * (mean / 100 * (1 - mean / 100) / outcome.test_images) ** 0.5
+    lines = [
+        f"Top-1, top-5 and, as means over {len(outcome.classes)} classes, precision, recall and F1: "
+        f"{outcome.test_images:,} test images, read once, after the last epoch{val}.",
+        f"{recipe.epochs} epochs over {outcome.train_images:,} images ({recipe.about}); {outcome.device}, "
+        f"{outcome.threads} thread, " + ", ".join(f"{name} {one}" for name, one in outcome.versions.items()) + ".",
+        f"By the test sample alone, an accuracy has a standard error of {error:.2f} points.",
+        FLOPS_ARE,
+    ]
+    if deviation is not None:
+        lines.insert(0, f"Top-1 of {len(outcome.tested)} seeds: {mean:.2f} % +- {deviation:.2f} (standard deviation).")
+    say(console, [*lines, f"Files: {folder.path}/ (weights: {folder.weights(outcome.taken.seed)})"])
+
+
+@contextmanager
+def working(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A callback that is told what is being made."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda _: None
+    elif not console.is_terminal:
+        yield lambda name: print(f"making and verifying {name}", file=sys.stderr, flush=True)
+    else:
+        with console.status("loading") as status:
+            yield lambda name: status.update(f"making and verifying {name}")
+
+
+def print_export(folder: Path, found: Export, json: bool) -> None:
+    """Prints what was taken home, and why what could not be was not."""
+    if json:
+        print(jsonlib.dumps({"folder": str(folder), "flops": FLOPS_ARE, **to_data(found)}))
+        return
+    console = console_of(130)
+    rows = []
+    for one in found.artefacts:
+        ms = _span(one.latency) if one.latency else "-"
+        ratio = f"{one.latency.ratio:.3f}" if one.latency and one.latency.ratio else "-"
+        size = f"{one.bytes / 2**20:.2f} MB"
+        seen = (f"{one.difference:.1e}", f"{one.same:.2f} %", f"{one.top1:.2f} %")
+        rows.append((one.format, one.files[0], size, *seen, ms, ratio))
+    headings = ("format", "file", "size", "difference", "same", "top-1", "ms (95 %)", "x model.onnx")
+    if rows:
+        print_table(console, f"{folder}: {found.arch_id}", headings, rows, ("x model.onnx", "same", "size"))
+    lines = [
+        f"Each was loaded again in a process without nas and answered all {found.test_images:,} test images. "
+        f"Difference: the largest of any logit from the trained network, which comes to {found.top1:.2f} % there; "
+        "same: images that get the same answer.",
+    ]
+    if timed := next((one.latency for one in found.artefacts if one.latency), None):
+        runtimes = ", ".join(dict.fromkeys(one.runtime for one in found.artefacts))
+        lines += [
+            f"Milliseconds: one image, one thread, in turn with model.onnx, the median with its 95 % interval; "
+            f"{timed.device}; {runtimes}."
+        ]
+    if rows:
+        say(console, [*lines, f"Files: {folder}/ (how each is loaded: {folder}/README.md)"])
+    for form, reason in found.failed.items():
+        print(f"nas: error: {form} is not delivered: {reason}", file=sys.stderr)

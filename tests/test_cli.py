@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from nas import tables
 from nas.arch import Arch, Head, Stage, Stem
@@ -28,6 +29,23 @@ def nas(*args: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "nas", *map(str, args)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # two threads would fight with whatever else runs
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a command printed and returned."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def nas_here(*args: str | Path) -> Called:
+    """The command in this process, which has loaded all already; for what is no matter of processes."""
+    done = CliRunner().invoke(app, [str(arg) for arg in args])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Called(done.exit_code, done.stdout, done.stderr)
 
 
 def entries(folder: Path) -> set[str]:
@@ -72,7 +90,7 @@ def entries(folder: Path) -> set[str]:
 def test_bad_requests_get_one_line_and_leave_nothing(here: Path, args: tuple[str, ...], message: str) -> None:
     (here / "runs" / "taken").mkdir(parents=True)
     before = entries(here)
-    ended = nas("search", *args)
+    ended = nas_here("search", *args)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.startswith("nas: error: ") and ended.stderr.count("\n") == 1, ended.stderr
     assert message in ended.stderr
@@ -231,7 +249,7 @@ def test_networks_that_cannot_be_profiled(here: Path, args: tuple[str, ...], mes
     (here / "misfit.json").write_text(to_json(misfit))
     (here / "latin.json").write_bytes(b"\xe9")
     (here / "dropout.json").write_text(to_json(Arch(Stem(16), (Stage(ShuffleV2(), 16, 1),), Head(dropout=2.0))))
-    ended = nas("profile", *args)
+    ended = nas_here("profile", *args)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.startswith("nas: error: ") and ended.stderr.count("\n") == 1, ended.stderr
     assert message in ended.stderr
@@ -265,27 +283,27 @@ def test_no_cell_of_a_table_is_cut(
 
 
 def test_the_block_table_tells_each_pool_and_leaves_gates_out(here: Path) -> None:
-    table = nas("profile", "squeezenet-32").stdout
+    table = nas_here("profile", "squeezenet-32").stdout
     assert [f"stage{i}.block0 " in table for i in range(9)] == [True] * 9
-    small = nas("profile", "mobilenetv2", "--resolution", "32").stdout
+    small = nas_here("profile", "mobilenetv2", "--resolution", "32").stdout
     assert "│ stage5.block1 │ 1x1, dw 3x3, 1x1 " in small  # on a map of 1x1
-    gated = nas("profile", "mobilenetv3-large-32").stdout
+    gated = nas_here("profile", "mobilenetv3-large-32").stdout
     assert "│ stage3.block0" in gated and "1x1, 1x1, 1x1" not in gated
 
 
 def test_what_is_our_reading_is_said(here: Path) -> None:
-    assert "interpretation  our design from the paper's ingredients" in nas("profile", "hl-cnn").stdout
-    row = {r["name"]: r for r in json.loads(nas("anchors", "--json").stdout)["anchors"]}
+    assert "interpretation  our design from the paper's ingredients" in nas_here("profile", "hl-cnn").stdout
+    row = {r["name"]: r for r in json.loads(nas_here("anchors", "--json").stdout)["anchors"]}
     assert row["hl-cnn"]["reading"] and row["vgg16-32"]["reference"] and row["hl-cnn"]["arch"]["head"]
 
 
 def test_a_name_with_markup_is_printed_as_it_is(here: Path) -> None:
     (here / "x[b].json").write_text(to_json(ANCHORS["lowres-mobilenet"].arch))
-    assert "x[b].json at 32x32" in nas("profile", "x[b].json").stdout
+    assert "x[b].json at 32x32" in nas_here("profile", "x[b].json").stdout
 
 
 def test_a_budget_by_the_name_of_a_larger_network_is_refused(here: Path) -> None:
-    ended = nas("search", "--budget", "mobilenetv1")
+    ended = nas_here("search", "--budget", "mobilenetv1")
     assert ended.returncode == 2
     assert "is a network for 224x224, not 32; did you mean mobilenetv1-32?" in ended.stderr
 
@@ -393,6 +411,6 @@ def test_the_agent_is_written_and_runs_alone(here: Path) -> None:
     ],
 )
 def test_what_cannot_be_measured_is_one_line(here: Path, args: tuple[str, ...], code: int, message: str) -> None:
-    ended = nas("measure", *args, "--quiet")
+    ended = nas_here("measure", *args, "--quiet")
     assert ended.returncode == code, ended.stderr
     assert message in ended.stderr and "Traceback" not in ended.stderr and ended.stdout == ""

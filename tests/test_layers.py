@@ -6,20 +6,26 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 ROOMS = [
     # The standard library only:
-    "values", "graph", "sizes", "classics", "blocks", "arch", "space", "timing", "plan", "trial", "pareto", "survey",
-    "runs", "profile",
+    "values", "graph", "sizes", "classics", "blocks", "arch", "source", "space", "timing", "plan", "recipes", "outcome",
+    "trial", "pareto", "survey", "runs", "profile",
     # The others:
-    "agent", "onnx_graph", "model", "counting", "data", "train", "evaluate", "journal", "surrogate", "propose",
-    "workers", "latency", "forecast", "gate", "waves", "calibrate", "api",
+    "agent", "checker", "onnx_graph", "quantize", "model", "counting", "weights", "data", "augment", "train", "fit",
+    "evaluate", "journal", "surrogate", "propose", "workers", "latency", "forecast", "gate", "waves", "calibrate",
+    "course", "card", "takehome", "api",
     "request", "tables", "screen", "cli", "__main__",
 ]  # fmt: skip
 STDLIB_ONLY = ROOMS[: ROOMS.index("profile") + 1]
 DOORS = {
-    "torch": {"model", "counting", "data", "train", "evaluate", "latency"},
+    "torch": {
+        "model", "counting", "weights", "data", "augment", "train", "fit", "evaluate", "latency", "course", "takehome",
+        "checker",
+    },
+    "safetensors": {"weights"},
     "onnx": {"onnx_graph"},
-    "onnxruntime": {"agent"},
-    "torchvision": {"data"},
-    "sklearn": {"data", "surrogate", "forecast"},  # its datasets, its Gaussian process, its least squares
+    "onnxruntime": {"agent", "checker", "quantize"},
+    "torchvision": {"data", "augment"},
+    "sklearn": {"data", "fit", "surrogate", "forecast"},  # datasets, metrics, a Gaussian process, least squares
+    "jinja2": {"card"},
     "optuna": {"journal"},
     "ray": {"workers"},
     "pynvml": {"latency"},
@@ -27,7 +33,7 @@ DOORS = {
     "typer": {"cli"},
     "rich": {"tables", "screen"},
     "thop": {"counting"},
-}
+}  # fmt: skip
 
 
 def imports(file: Path) -> set[str]:

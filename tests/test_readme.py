@@ -9,7 +9,9 @@ from nas.arch import cost
 from nas.blocks import BLOCKS
 from nas.cli import app
 from nas.data import DATASETS
+from nas.outcome import FORMATS
 from nas.profile import status
+from nas.recipes import TRAININGS
 from nas.space import size
 from search_spaces import ANCHORS, SPACES
 
@@ -45,17 +47,26 @@ def test_the_spaces_table() -> None:
     assert "\n".join(rows) in README, "README.md's spaces table should read\n" + "\n".join(rows)
 
 
-@pytest.mark.parametrize("command", ["search", "calibrate", "measure", "show", "anchors", "profile", "space"])
+@pytest.mark.parametrize(
+    "command", ["search", "calibrate", "measure", "train", "export", "show", "anchors", "profile", "space"]
+)
 def test_every_option_is_in_the_table(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit):
         app([command, "--help"])
-    options = set(re.findall(r"--[a-z]+[a-z-]*", capsys.readouterr().out)) - {"--help"}
+    options = set(re.findall(r"--[a-z]+[a-z0-9-]*", capsys.readouterr().out)) - {"--help"}
     section = README.partition(f"Options of `nas {command}`")[2].partition("\n\n\n")[0].partition("Options of `nas")[0]
     rows = re.findall(r"^\| (`--[^|]*`) \|", section, re.MULTILINE)
-    assert options == {option for row in rows for option in re.findall(r"`(--[a-z-]+)`", row)}
+    assert options == {option for row in rows for option in re.findall(r"`(--[a-z0-9-]+)`", row)}
+
+
+def test_the_recipes_and_formats_tables() -> None:
+    rows = [f"| `{name}` | {one.epochs} | {one.about} |" for name, one in TRAININGS.items()]
+    assert "\n".join(rows) in README, "README.md's recipes table should read\n" + "\n".join(rows)
+    rows = [f"| `{form}` | `{file}` | {about} |" for form, (file, about) in FORMATS.items()]
+    assert "\n".join(rows) in README, "README.md's formats table should read\n" + "\n".join(rows)
 
 
 def test_every_command_is_named() -> None:

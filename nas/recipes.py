@@ -1,0 +1,121 @@
+"""How networks are trained in full: named recipes, and what a training was asked to do, as values."""
+
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Literal, TypeAlias
+
+from nas.arch import Arch
+
+Decay: TypeAlias = Literal["all", "kernels"]
+RISE, FALL = 0.3, 0.7  # of a one-cycle schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A full training with SGD and momentum."""
+
+    name: str
+    about: str
+    epochs: int
+    batch: int
+    lr: float
+    """The highest; the schedule leads up to it and down to 0."""
+    schedule: Literal["cosine", "onecycle"]
+    weight_decay: float = 5e-4
+    decay: Decay = "all"
+    """What decays: all parameters; or kernels alone, neither those of depthwise layers nor batch norm nor biases."""
+    nesterov: bool = True
+    momentum: float = 0.9
+    warmup: int = 0
+    """Epochs in which a cosine schedule climbs to `lr`."""
+    crop: int = 4
+    """Zeros around an image of which a random crop is taken, and mirrored where that keeps its class; 0: neither."""
+    augment: Literal["none", "autoaugment", "randaugment"] = "none"
+    mix: Literal["none", "mixup", "cutmix", "both"] = "none"
+    """"both": one or the other, by turns drawn for each batch."""
+    label_smoothing: float = 0.0
+    average: float = 0.0
+    """Share that stays, a step, of a running average of the weights, which is then what is evaluated; 0: none."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} of a training must be above 0, got {getattr(self, name)}")
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """The learning rate of step `step`, from 0, of `steps` in all."""
+        done = step / steps
+        if self.schedule == "onecycle":  # from a 25th up, then down to nothing, both as half a cosine
+            return self.lr * (1 - 0.96 * _fallen(done / RISE) if done < RISE else _fallen((done - RISE) / FALL))
+        climb = self.warmup / self.epochs
+        if done < climb:
+            return self.lr * min(1.0, (done + 1 / steps) / climb)
+        return self.lr * _fallen((done - climb) / (1 - climb))
+
+
+def _fallen(share: float) -> float:
+    """Half a cosine, from 1 at 0 to 0 at 1."""
+    return (1 + cos(pi * min(1.0, share))) / 2
+
+
+TRAININGS = {
+    training.name: training
+    for training in (
+        Training("quick", "one cycle of few epochs, for CPUs", 10, 64, 0.1, "onecycle"),
+        Training(
+            "paper",
+            "paper 000: SGD, lr 0.1, cosine, batch 64, no augmentation; momentum and weight decay, which it does not "
+            "print, are ours",
+            200, 64, 0.1, "cosine", nesterov=False, crop=0,
+        ),
+        Training(
+            "paper-augmented", "the same with crops and flips", 200, 64, 0.1, "cosine", nesterov=False,
+        ),
+        Training(
+            "plain", "as published tables of CIFAR: Nesterov SGD, batch 256, crops and flips", 200, 256, 0.1, "cosine"
+        ),
+        Training(
+            "strong",
+            "AutoAugment, mixup or cutmix, label smoothing, averaged weights",
+            300, 128, 0.1, "cosine",
+            decay="kernels", warmup=5, augment="autoaugment", mix="both", label_smoothing=0.1, average=0.999,
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A trained network whose answers are learnt as well (distillation)."""
+
+    weights: str
+    """Its weights.safetensors, which hold its architecture too."""
+    digest: str
+    """Of that file."""
+    share: float = 0.5
+    """Of the loss that is the distance from the teacher's answers."""
+    temperature: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """All that decides a full training."""
+
+    network: str
+    """What it was called."""
+    found: str
+    """Where it comes from, in words."""
+    arch: Arch
+    dataset: str
+    training: Training
+    seeds: tuple[int, ...]
+    """A training each, from scratch."""
+    data: str | None = None
+    """Folder of the dataset; None: the place where nas keeps downloads."""
+    all_images: bool = False
+    """Whether the validation images are trained on too; nothing is validated then."""
+    teacher: Teacher | None = None
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must be different and at least one, got {list(self.seeds)}")

@@ -1,0 +1,162 @@
+"""Full trainings from the command line: killed and resumed, several seeds, what is refused."""
+
+import errno
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas import runs
+from nas.api import crew
+from nas.course import Lesson, teacher_of, train
+from nas.outcome import Outcome
+from nas.recipes import TRAININGS, Course
+from nas.runs import Run, create, open_course, read_value
+from nas.values import to_json
+from nas.weights import read
+from search_spaces import ANCHORS
+from tests.test_cli import nas_here
+from tests.test_fit import TINY
+from tests.test_kill import ended, killed_at, start
+
+
+def began(path: Path, seeds: int = 1, epochs: int = 2) -> tuple[Run, Course]:
+    course = Course(
+        "tiny", "here", TINY, "digits", replace(TRAININGS["quick"], epochs=epochs, batch=128), tuple(range(seeds))
+    )
+    return create(path, course), course
+
+
+def finish(path: Path, workers: int = 1) -> Outcome:
+    run, course = open_course(path)
+    with crew(Lesson(course, path.absolute()), workers) as hands:
+        return train(run, course, hands)
+
+
+def tensors(path: Path, seed: int = 0) -> dict[str, torch.Tensor]:
+    return read(Run(path).weights(seed))[0]
+
+
+def test_killed_and_resumed_the_weights_are_bit_for_bit_the_same(here: Path) -> None:
+    (here / "tiny.json").write_text(to_json(TINY))
+    command = ["train", "tiny.json", "--epochs", "5", "--run"]
+    ended(start(*command, "whole"))
+    killed_at(start(*command, "killed"), "epoch 2/5")
+    killed_at(start("train", "--resume", "runs/killed"), "epoch 4/5")
+    ended(start("train", "--resume", "runs/killed"))
+    whole, killed = (tensors(here / "runs" / name) for name in ("whole", "killed"))
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    results = [
+        json.loads((here / "runs" / name / "result.json").read_text())["tested"][0] for name in ("whole", "killed")
+    ]
+    assert results[0]["confusion"] == results[1]["confusion"] and sum(map(sum, results[0]["confusion"])) == 360
+    left = {file.name for file in (here / "runs" / "killed").rglob("*") if file.is_file()}
+    assert left == {"course.json", "arch.json", "epochs.json", "weights.safetensors", "result.json", ".lock"}
+
+
+def test_several_seeds_side_by_side_are_those_of_one_worker(here: Path) -> None:
+    began(here / "one", seeds=2)
+    began(here / "two", seeds=2)
+    one, two = finish(here / "one"), finish(here / "two", workers=2)
+    assert [a.confusion for a in one.tested] == [b.confusion for b in two.tested]
+    mean, deviation = one.top1
+    assert deviation is not None and min(a.top1 for a in one.tested) <= mean <= max(a.top1 for a in one.tested)
+    assert one.taken.val_top1 == max(a.val_top1 or 0 for a in one.tested)
+
+
+def test_the_test_images_are_read_once_and_after_training(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = began(here / "run")
+    looks: list[bool] = []
+    from nas import course
+
+    look = course.load_test
+
+    def seen(name: str, folder: str | None) -> object:
+        looks.append(run.weights(0).exists())
+        return look(name, folder)
+
+    monkeypatch.setattr(course, "load_test", seen)
+    first = finish(here / "run")
+    assert looks == [True] and finish(here / "run") == first and looks == [True]
+    assert read_value(run, "result", Outcome) == first
+
+
+def test_a_full_disk_loses_no_whole_epoch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = began(here / "run", epochs=3)
+    whole, _ = began(here / "whole", epochs=3)
+    write, written = runs._replace, []
+
+    def full(file: Path, content: bytes) -> None:
+        if file.name == "checkpoint.pt":
+            written.append(file)
+            if len(written) == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        write(file, content)
+
+    monkeypatch.setattr(runs, "_replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        finish(run.path)
+    assert len(runs.read_history(run, 0).epochs) == 1
+    finish(run.path)
+    monkeypatch.undo()
+    finish(whole.path)
+    ours, theirs = tensors(run.path), tensors(whole.path)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_truncated_checkpoint_is_one_line(here: Path) -> None:
+    run, _ = began(here / "runs" / "cut", epochs=50)
+    killed_at(start("train", "--resume", "runs/cut"), "epoch 2/50")
+    file = run.checkpoint(0)
+    file.write_bytes(file.read_bytes()[:1000])
+    done = nas_here("train", "--resume", "runs/cut")
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert "seed-0/checkpoint.pt cannot be gone on from" in line and "delete it" in line
+
+
+def test_a_teacher_is_known_by_its_file(here: Path) -> None:
+    run, course = began(here / "teacher", epochs=1)
+    finish(run.path)
+    teacher = teacher_of(run.weights(0))
+    student = replace(course, teacher=teacher)
+    create(here / "student", student)
+    finish(here / "student")
+    ours, theirs = tensors(here / "student"), tensors(run.path)
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
+    run.weights(0).write_bytes(b"something else")
+    late, _ = create(here / "late", student), None
+    from nas.course import taught
+
+    taught.cache_clear()
+    with pytest.raises(runs.RunFailed, match="teacher"):
+        finish(late.path)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "name a network"),
+        (("lowres-mobilnet",), "did you mean lowres-mobilenet?"),
+        (("mobilenetv2",), "mobilenetv2 is for images of 224x224, digits has 32; did you mean mobilenetv2-32?"),
+        (("wide.json",), "wide.json is for 100 classes, dataset digits has 10"),
+        (("lowres-mobilenet", "--recipe", "slow"), "recipe 'slow' is unknown"),
+        (("lowres-mobilenet", "--epochs", "0"), "epochs of a training must be above 0, got 0"),
+        (("lowres-mobilenet", "--seeds", "0"), "seeds must be at least 1, got 0"),
+        (("lowres-mobilenet", "--decay", "some"), "decay 'some' is unknown; one of all, kernels"),
+        (("lowres-mobilenet", "--teacher", "w.safetensors"), "weights w.safetensors cannot be read"),
+        (("lowres-mobilenet", "--teacher", "runs/begun"), "has not ended; go on with nas train --resume"),
+        (("--resume", "runs/none"), "is no full training"),
+        (("--resume", "runs/begun", "--epochs", "3"), "leave out --epochs"),
+    ],
+)
+def test_bad_requests_get_one_line(here: Path, args: tuple[str, ...], message: str) -> None:
+    (here / "wide.json").write_text(to_json(replace(ANCHORS["lowres-mobilenet"].arch, classes=100)))
+    began(here / "runs" / "begun")
+    before = set(here.rglob("*"))
+    done = nas_here("train", *args)
+    assert done.returncode == 2 and done.stdout == ""
+    assert message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert set(here.rglob("*")) == before
