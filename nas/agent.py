@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-ROUNDS = 8  # before an interval means much
+ROUNDS = 24  # with 8, intervals that looked narrow lay up to 4 % apart when measured again
 LEAST = 6  # where the time is up
 TAIL = 0.01  # at each end: 2.5 % come out too narrow, with few rounds and a rule to stop when they look narrow
 PAIRS = 5  # of runs in a round, at the least

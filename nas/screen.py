@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.columns import Columns
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from nas.arch import Arch, cost
 from nas.calibrate import Calibration, spearman
-from nas.course import Standing
+from nas.course import Standing as Lessons
 from nas.latency import Energy
 from nas.outcome import Export, Outcome
 from nas.pareto import front, hypervolume, point
@@ -26,6 +31,7 @@ from nas.tables import FLOPS_ARE, console_of, print_table, say
 from nas.timing import Latency
 from nas.trial import Trial
 from nas.values import to_data
+from nas.waves import Progress as Standing
 
 
 @contextmanager
@@ -36,7 +42,8 @@ def progress(quiet: bool, folder: Run, plan: Plan) -> Iterator[Any]:
         yield lambda _: None
         return
     rungs = len(plan.recipe.rungs)
-    console.print(f"{folder.path}: {plan.dataset}, budget {plan.budget}, space {plan.space}, {plan.trials} trials")
+    asked = f"{plan.dataset}, budget {plan.budget}, space {plan.space}, {plan.trials} trials"
+    console.print(f"{folder.path}: {asked}", soft_wrap=True, markup=False)
     start: list[tuple[float, int]] = []  # the moment and the work at which training began in this process
     last: list[tuple[int, int]] = []
 
@@ -50,7 +57,7 @@ def progress(quiet: bool, folder: Run, plan: Plan) -> Iterator[Any]:
         seconds = (now - began) / done * (planned - work)
         return f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
 
-    def line(progress: Any) -> str:
+    def line(progress: Standing) -> str:
         top = progress.best
         so_far = f"best {top.score:.2f} % ({top.anchor or top.arch_id})" if top else "best: none yet"
         doing = "measuring" if progress.measuring else f"rung {progress.rung + 1}/{rungs}"
@@ -59,7 +66,7 @@ def progress(quiet: bool, folder: Run, plan: Plan) -> Iterator[Any]:
 
     if not console.is_terminal:
 
-        def plain(progress: Any) -> None:
+        def plain(progress: Standing) -> None:
             at = (progress.trial, -1 if progress.measuring else progress.rung)
             if last != [at]:
                 last[:] = [at]
@@ -68,13 +75,38 @@ def progress(quiet: bool, folder: Run, plan: Plan) -> Iterator[Any]:
 
         yield plain
         return
-    with Progress(BarColumn(20), TextColumn("{task.percentage:3.0f} %  {task.description}"), console=console) as bar:
-        task = bar.add_task("loading")
+    with Live(Text("loading"), console=console, transient=True, auto_refresh=False) as view:
+        shown = [0.0]
 
-        def live(progress: Any) -> None:
-            bar.update(task, completed=progress.work, total=progress.planned, description=line(progress))
+        def live(progress: Standing) -> None:
+            doing = f"measuring {progress.name}" if progress.measuring else f"wave {progress.wave}"
+            now = left(progress.work, progress.planned)
+            if time.monotonic() - shown[0] > 0.1:
+                shown[0] = time.monotonic()
+                view.update(stage(progress, rungs, doing, now), refresh=True)
 
         yield live
+
+
+def stage(progress: Standing, rungs: int, doing: str, left: str) -> Group:
+    """What a terminal shows of a search under way."""
+    bar = Columns([ProgressBar(progress.planned, progress.work, width=24), Text(f"{doing}, {left}")], padding=(0, 1))
+    share = Text(f"{100 * progress.work // progress.planned:3d} % ")
+    best, baseline = Text("best: none yet"), progress.baseline
+    if top := progress.best:
+        best = Text.assemble("best ", (f"{top.score:.2f} %", "bold"), f" {top.anchor or top.arch_id}")
+        if baseline and baseline.state == "complete" and baseline is not top:
+            best.append(f", {(top.score or 0) - (baseline.score or 0):+.2f} against {baseline.anchor}")
+    counts = dict(progress.ended)
+    said = [f"{counts[state]} {state}" for state in ("complete", "pruned", "refused", "failed") if counts.get(state)]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("training", "wave", "rung", "so far"):
+        table.add_column(heading, justify="left" if heading == "training" else "right", no_wrap=True)
+    for one in progress.running:
+        so_far = "" if one.top1 is None else f"{one.top1:.2f} %"
+        table.add_row(one.name, str(one.wave), f"{one.rung + 1}/{rungs}", so_far)
+    lines = [Columns([share, bar], padding=0), best, Text(", ".join(said) or "no trial has ended yet", style="dim")]
+    return Group(*lines, table)
 
 
 def print_result(
@@ -422,7 +454,7 @@ def _result_data(
 
 
 @contextmanager
-def training(quiet: bool, folder: Run, course: Course) -> Iterator[Callable[[Standing], None]]:
+def training(quiet: bool, folder: Run, course: Course) -> Iterator[Callable[[Lessons], None]]:
     """A callback that shows how far a full training is: a live line on a terminal, else a line an epoch."""
     console = Console(stderr=True)
     if quiet:
@@ -430,10 +462,11 @@ def training(quiet: bool, folder: Run, course: Course) -> Iterator[Callable[[Sta
         return
     recipe = course.training
     seeds = f", {len(course.seeds)} seeds" * (len(course.seeds) > 1)
-    console.print(f"{folder.path}: {course.network} on {course.dataset}, recipe {recipe.name}{seeds}")
+    asked = f"{course.network} on {course.dataset}, recipe {recipe.name}{seeds}"
+    console.print(f"{folder.path}: {asked}", soft_wrap=True, markup=False)
     first: list[tuple[float, int]] = []
 
-    def line(at: Standing) -> str:
+    def line(at: Lessons) -> str:
         first[:] = first or [(time.monotonic(), at.images)]
         seconds, done = time.monotonic() - first[0][0], at.images - first[0][1]
         left = "time left: wait"
@@ -453,7 +486,7 @@ def training(quiet: bool, folder: Run, course: Course) -> Iterator[Callable[[Sta
         return
     said: set[tuple[int, int]] = set()
 
-    def plain(at: Standing) -> None:
+    def plain(at: Lessons) -> None:
         now = line(at)  # also where it is not printed: it keeps the time
         if (at.seed, at.epoch) not in said:
             said.add((at.seed, at.epoch))

@@ -11,6 +11,7 @@ on disk is taken from there, what is not is proposed and trained.
 import functools
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -49,6 +50,17 @@ ASKS = 12  # for more candidates of one wave, where those proposed turn out too 
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """A training under way; `top1`: at the rung before, if any."""
+
+    name: str
+    wave: int
+    trial: int
+    rung: int
+    top1: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Where a search stands. `work` and `planned` are training images, done and in all."""
 
@@ -61,6 +73,12 @@ class Progress:
     best: Trial | None
     measuring: bool = False
     """Whether its latency is being measured; else it is trained."""
+    running: tuple[Running, ...] = ()
+    """All trainings under way."""
+    ended: tuple[tuple[State, int], ...] = ()
+    """How many trials ended how."""
+    baseline: Trial | None = None
+    """The first trial, where it has ended."""
 
 
 Watch: TypeAlias = Callable[[Progress], None]
@@ -184,6 +202,7 @@ class _Book:
     def __init__(self, run: Run, space: Space, plan: Plan, restore: Restore) -> None:
         self.run, self.plan, self.journal = run, plan, Journal(run, space, plan.objective)
         self.trials = {trial.index: trial for trial in read_trials(run, restore)[0]}
+        self.ended = Counter(trial.state for trial in self.trials.values())
         self.scores = read_scores(run)
         self.failures = 0  # in a row
         self.waves: dict[int, list[Trial]] = {}  # as earlier processes left them
@@ -241,6 +260,7 @@ class _Book:
             append_trial(self.run, trial)
             forget(self.run, trial.arch_id)
             self.trials[trial.index] = trial
+            self.ended[trial.state] += 1
             self.journal.add(trial)
             top = best([trial, self.best] if self.best else [trial])
             if top is trial:
@@ -353,7 +373,7 @@ class _Account:
         self.planned = 1  # until the anchors are known
         self.begun = time.monotonic()
         self.measured = 0.0  # seconds of measuring
-        self.partly: dict[int, int] = {}  # images of the jobs that run now, by entry
+        self.partly: dict[int, tuple[Entry, int, int]] = {}  # what runs now: its rung, its images so far
 
     def begin(self, anchors: Sequence[Entry]) -> None:
         """Takes in how many of the anchors are trained."""
@@ -392,7 +412,8 @@ class _Account:
         if time.monotonic() >= self.halt.deadline:
             raise Stopped
         most = _images(self.plan, rung)
-        self.partly[entry.index] = min(self.partly.get(entry.index, 0) + images, most)
+        seen = self.partly[entry.index][2] if entry.index in self.partly else 0
+        self.partly[entry.index] = entry, rung, min(seen + images, most)
         self._tell(entry, rung)
 
     def done(self, entry: Entry, rung: int, trained: bool) -> None:
@@ -404,8 +425,26 @@ class _Account:
             self._tell(entry, rung)
 
     def _tell(self, entry: Entry, rung: int, measuring: bool = False) -> None:
-        work = min(self.work + sum(self.partly.values()), self.planned)
-        self.watch(Progress(entry.wave, entry.index, entry.name, rung, work, self.planned, self.book.best, measuring))
+        work = min(self.work + sum(images for _, _, images in self.partly.values()), self.planned)
+        running = tuple(
+            Running(one.name, one.wave, one.index, at, one.scores[-1].top1 if one.scores else None)
+            for one, at, _ in self.partly.values()
+        )
+        self.watch(
+            Progress(
+                entry.wave,
+                entry.index,
+                entry.name,
+                rung,
+                work,
+                self.planned,
+                self.book.best,
+                measuring,
+                running,
+                tuple(self.book.ended.items()),
+                self.book.trials.get(0),
+            )
+        )
 
 
 def _trained(
