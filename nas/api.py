@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -44,6 +45,33 @@ class Result:
     """The complete trials that no other one beats in every objective, by score."""
     path: Path | None
     """The run's folder, where one was asked for."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each trial, in the order asked: its figures, and what was chosen."""
+        rows = []
+        for trial in self.trials:
+            latency = {"latency_ms": trial.latency.median_ms} if trial.latency else {}
+            cost = {"macs": trial.cost.macs, "params": trial.cost.params, "peak": trial.cost.peak}
+            about = {"index": trial.index, "wave": trial.wave, "arch_id": trial.arch_id, "anchor": trial.anchor}
+            rows.append(about | {"state": trial.state, "score": trial.score} | cost | latency | dict(trial.choices))
+        return rows
+
+    def frame(self) -> Any:
+        """`rows` as a pandas frame. Raises ImportError where pandas is not installed."""
+        from pandas import DataFrame
+
+        return DataFrame(self.rows())
+
+    def _repr_html_(self) -> str:
+        """A table of the ten best trials, for notebooks."""
+        best = sorted((t for t in self.trials if t.state == "complete"), key=lambda t: -(t.score or 0))[:10]
+        cells = [
+            (trial.anchor or trial.arch_id, f"{trial.cost.macs / 1e6:.2f} M", f"{trial.score:.2f}") for trial in best
+        ]
+        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
+        head = "<tr><th>network</th><th>MACs</th><th>score</th></tr>"
+        said = f"{len(self.trials)} trials, budget {self.plan.budget}, space {self.plan.space}; the best:"
+        return f"<p>{escape(said)}</p><table>{head}{body}</table>"
 
 
 def search(

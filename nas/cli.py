@@ -8,6 +8,7 @@ on, 2 the request cannot be met, 130 interrupted.
 import math
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -402,6 +403,88 @@ def show(
     if len(problems) > 3:
         print(f"nas: warning: {len(problems) - 3} more records cannot be read", file=sys.stderr)
     print_result(folder, plan, found, read_best(folder, found), BASELINE, json)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of searches: runs/NAME; several are compared.")],
+    to: Annotated[
+        Path | None, typer.Option(help="File to write; by default report.html in the first run's folder.")
+    ] = None,
+) -> None:
+    """Write one page that shows a search, or several beside each other; it opens from the file, without a network.
+
+    Example: [bold]nas report runs/cifar10-25MFLOPs[/bold]
+    """
+    from nas.report import page
+    from nas.request import viewed
+
+    with refusing():
+        views = [viewed(run) for run in runs]
+    for problem in [problem for _, problems in views for problem in problems][:3]:
+        print(f"nas: warning: {problem}", file=sys.stderr)
+    written(to or runs[0] / "report.html", page([view for view, _ in views]).encode())
+
+
+@app.command()
+def diagram(
+    network: Annotated[str, typer.Argument(help="An anchor (see nas anchors), an arch.json, or a run's folder.")],
+    to: Annotated[Path | None, typer.Option(help="File to write, .svg or .png; by default NAME.svg here.")] = None,
+) -> None:
+    """Draw a network: a row for each block, with its widths, kernels, strides and share of the MACs.
+
+    Example: [bold]nas diagram lowres-mobilenet --to lowres-mobilenet.png[/bold]
+    """
+    from nas.diagram import png, svg
+    from nas.request import architecture
+
+    with refusing():
+        name = Path(network).name.removesuffix(".json")
+        picture = svg(architecture(network, None, None), name)
+        file = to or Path(f"{name}.svg")
+        if file.suffix not in (".svg", ".png"):
+            raise ValueError(f"--to {file} must end in .svg or .png")
+    try:
+        content = picture.encode() if file.suffix == ".svg" else png(picture)
+    except ImportError as error:
+        fail(f"a .png needs resvg-py: {error}; pip install resvg-py, or take .svg", 1)
+    written(file, content)
+
+
+def written(file: Path, content: bytes) -> None:
+    """Writes a file that was asked for, and says so."""
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        fail(f"{file} cannot be written: {error.strerror}", 1)
+    print(file)
+
+
+@app.command()
+def dashboard(
+    run: Annotated[Path, typer.Argument(help="Folder of the search: runs/NAME.")],
+    port: Annotated[int, typer.Option(help="Where it listens, on this machine only.")] = 8080,
+) -> None:
+    """Open a search in optuna-dashboard, also while it goes on; Ctrl-C ends it.
+
+    Example: [bold]nas dashboard runs/cifar10-25MFLOPs[/bold]
+    """
+    from importlib.util import find_spec
+
+    from nas.runs import open_run
+
+    with refusing():
+        folder, _ = open_run(run)
+        if not folder.study_log.exists():
+            raise ValueError(f"{run} has no study.log yet; it comes with the first trial")
+    if find_spec("optuna_dashboard") is None:
+        fail('the dashboard is not installed: pip install "nas[dashboard]", or pip install optuna-dashboard', 1)
+    place = ["--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-c", "from optuna_dashboard._cli import main; main()", *place, str(folder.study_log)]
+    try:
+        raise typer.Exit(subprocess.run(command, check=False).returncode)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
 
 
 @app.command()

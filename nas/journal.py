@@ -72,6 +72,29 @@ def frozen(space: Space, trial: Trial, objective: Sequence[str]) -> FrozenTrial:
     )
 
 
+def importance(trials: Sequence[Trial]) -> dict[str, float]:
+    """How much of the spread of scores at the first rung each choice accounts for, by Optuna's fANOVA.
+
+    The first rung, because every network that was trained has been through it. Only choices that every network makes
+    are told of. Empty where fewer than 8 networks with choices were trained.
+    """
+    trained = [trial for trial in trials if trial.scores and trial.choices]
+    if len(trained) < 8:
+        return {}
+    common = set.intersection(*(set(trial.choices) for trial in trained))
+    seen = {name: list(dict.fromkeys(trial.choices[name] for trial in trained)) for name in sorted(common)}
+    distributions: dict[str, BaseDistribution] = {
+        name: CategoricalDistribution(labels) for name, labels in seen.items() if len(labels) > 1
+    }
+    study = optuna.create_study(direction="maximize")
+    for trial in trained:
+        params = {name: trial.choices[name] for name in distributions}
+        study.add_trial(create_trial(value=trial.scores[0].top1, params=params, distributions=distributions))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in found.items()}
+
+
 def _study(run: Run, objective: Sequence[str]) -> optuna.Study:
     file = str(run.study_log)
     # The run's own lock keeps other writers out, so a lock that lies there was left by a killed process.

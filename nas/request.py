@@ -37,6 +37,8 @@ from nas.runs import (
     is_course,
     open_course,
     open_run,
+    read_best,
+    read_tallies,
     read_trials,
     read_value,
     write_value,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from nas.course import Trained
     from nas.gate import Measure
     from nas.outcome import Made
+    from nas.report import View
 
 RUNS = Path("runs")
 RESOLUTION = 32  # of the anchors that a search compares with
@@ -173,6 +176,22 @@ def calibration_begun(
     recipes = Recipes(tuple(filled(recipe, len(held.train), len(held.val)) for recipe in whole))
     write_value(folder, "recipes", recipes)
     return folder, plan, where, recipes
+
+
+def viewed(path: Path) -> "tuple[View, list[str]]":
+    """The run in folder `path` as a report shows it, and a line for each record that cannot be read."""
+    folder, plan = open_run(path)
+    trials, problems = read_trials(folder)
+
+    from nas.calibrate import Calibration
+    from nas.journal import importance
+    from nas.report import View
+
+    found = read_value(folder, "calibration", Calibration)
+    best = read_best(folder, trials)
+    return View(
+        path.name, plan, tuple(trials), best, read_tallies(folder), importance(trials), found, BASELINE
+    ), problems
 
 
 def course_begun(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.columns import Columns
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
@@ -90,12 +89,13 @@ def progress(quiet: bool, folder: Run, plan: Plan) -> Iterator[Any]:
 
 def stage(progress: Standing, rungs: int, doing: str, left: str) -> Group:
     """What a terminal shows of a search under way."""
-    bar = Columns([ProgressBar(progress.planned, progress.work, width=24), Text(f"{doing}, {left}")], padding=(0, 1))
-    share = Text(f"{100 * progress.work // progress.planned:3d} % ")
+    head = Table.grid(padding=(0, 1))
+    bar = ProgressBar(progress.planned, progress.work, width=24)
+    head.add_row(Text(f"{100 * progress.work // progress.planned:3d} %"), bar, Text(f"{doing}, {left}"))
     best, baseline = Text("best: none yet"), progress.baseline
     if top := progress.best:
         best = Text.assemble("best ", (f"{top.score:.2f} %", "bold"), f" {top.anchor or top.arch_id}")
-        if baseline and baseline.state == "complete" and baseline is not top:
+        if baseline and baseline.state == "complete" and baseline.index != top.index:
             best.append(f", {(top.score or 0) - (baseline.score or 0):+.2f} against {baseline.anchor}")
     counts = dict(progress.ended)
     said = [f"{counts[state]} {state}" for state in ("complete", "pruned", "refused", "failed") if counts.get(state)]
@@ -105,8 +105,7 @@ def stage(progress: Standing, rungs: int, doing: str, left: str) -> Group:
     for one in progress.running:
         so_far = "" if one.top1 is None else f"{one.top1:.2f} %"
         table.add_row(one.name, str(one.wave), f"{one.rung + 1}/{rungs}", so_far)
-    lines = [Columns([share, bar], padding=0), best, Text(", ".join(said) or "no trial has ended yet", style="dim")]
-    return Group(*lines, table)
+    return Group(head, best, Text(", ".join(said) or "no trial has ended yet", style="dim"), table)
 
 
 def print_result(
@@ -167,6 +166,8 @@ def print_result(
             "or no further network keeps the budget."
         ]
     lines += [f"Files: {folder.path}/ (best network: {folder.best_arch if folder.best_arch.exists() else 'none yet'})"]
+    if complete:
+        lines += [f"Next: nas report {folder.path} (a page to look at), nas train {folder.path} (its best, in full)."]
     for trial in [t for t in trials if t.state == "failed"][:3]:
         reason = (trial.error or "").strip().splitlines()[-1:]
         lines += [f"failed: {trial.anchor or trial.arch_id}: {''.join(reason)}"]

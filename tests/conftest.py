@@ -1,5 +1,9 @@
 """What several tests share: a space and recipe small enough to search in seconds, evaluators that do not train."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads of several test processes would fight for cores
+
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +41,16 @@ def same_outcome(trial: Trial) -> Trial:
     """`trial` without what a clock or a machine put in: equal for two runs of one plan."""
     scores = tuple(replace(s, train_seconds=0.0, val_seconds=0.0, device="", threads=0, torch="") for s in trial.scores)
     return replace(trial, scores=scores)
+
+
+RAY = ("test_cluster", "test_workers", "test_cli")  # look for, or are, a Ray cluster on this machine
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file run in one process, where they share what they made; so do those that would meet on Ray."""
+    for item in items:
+        name = item.path.stem
+        item.add_marker(pytest.mark.xdist_group("ray" if name in RAY else name))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ ROOMS = [
     # The others:
     "agent", "checker", "onnx_graph", "quantize", "model", "counting", "weights", "data", "augment", "train", "fit",
     "evaluate", "journal", "surrogate", "propose", "workers", "latency", "forecast", "gate", "waves", "calibrate",
-    "course", "card", "takehome", "api",
+    "course", "card", "takehome", "api", "diagram", "report",
     "request", "tables", "screen", "cli", "__main__",
 ]  # fmt: skip
 STDLIB_ONLY = ROOMS[: ROOMS.index("profile") + 1]
@@ -25,7 +25,10 @@ DOORS = {
     "onnxruntime": {"agent", "checker", "quantize"},
     "torchvision": {"data", "augment"},
     "sklearn": {"data", "fit", "surrogate", "forecast"},  # datasets, metrics, a Gaussian process, least squares
-    "jinja2": {"card"},
+    "jinja2": {"card", "report"},
+    "plotly": {"report"},
+    "pandas": {"api"},
+    "resvg_py": {"diagram"},
     "optuna": {"journal"},
     "ray": {"workers"},
     "pynvml": {"latency"},

@@ -18,6 +18,9 @@ from search_spaces import ANCHORS, SPACES
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+
+
 def test_its_first_two_commands_are_the_promised_ones() -> None:
     blocks = "\n".join(re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
     commands = [line for line in blocks.splitlines() if line.startswith("pip install")]
@@ -47,16 +50,16 @@ def test_the_spaces_table() -> None:
     assert "\n".join(rows) in README, "README.md's spaces table should read\n" + "\n".join(rows)
 
 
-@pytest.mark.parametrize(
-    "command", ["search", "calibrate", "measure", "train", "export", "show", "anchors", "profile", "space"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_in_the_table(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit):
         app([command, "--help"])
-    options = set(re.findall(r"--[a-z]+[a-z0-9-]*", capsys.readouterr().out)) - {"--help"}
+    help = capsys.readouterr().out
+    assert f"Example: nas {command} " in help or f"Example: nas {command}\n" in re.sub(r" +\n", "\n", help)
+    options = set(re.findall(r"--[a-z]+[a-z0-9-]*", help.partition("Options")[2])) - {"--help"}
     section = README.partition(f"Options of `nas {command}`")[2].partition("\n\n\n")[0].partition("Options of `nas")[0]
     rows = re.findall(r"^\| (`--[^|]*`) \|", section, re.MULTILINE)
     assert options == {option for row in rows for option in re.findall(r"`(--[a-z0-9-]+)`", row)}
@@ -70,8 +73,7 @@ def test_the_recipes_and_formats_tables() -> None:
 
 
 def test_every_command_is_named() -> None:
-    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    assert commands == set(re.findall(r"Options of `nas ([a-z]+)`", README))
+    assert set(COMMANDS) == set(re.findall(r"Options of `nas ([a-z]+)`", README))
 
 
 def test_the_python_example_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """Drawing and costing an architecture on paper, against building it and counting it with thop. One thread.
 
-pytest -s tests/benchmarks/bench_cost.py
+pytest -s -n 0 tests/benchmarks/bench_cost.py
 """
 
 import random

@@ -1,6 +1,6 @@
 """Are two networks of which one does about a tenth more work told apart, and do two measurements of one network agree?
 
-Ratios to the reference network; nothing else should run. pytest -s tests/benchmarks/bench_latency.py
+Ratios to the reference network; nothing else should run. pytest -s -n 0 tests/benchmarks/bench_latency.py
 """
 
 from dataclasses import replace

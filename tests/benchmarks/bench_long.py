@@ -1,7 +1,7 @@
 """A search of 10,000 trials whose evaluator is a table: does proposing stay quick, memory bounded, resuming a matter of
 seconds?
 
-pytest -s tests/benchmarks/bench_long.py
+pytest -s -n 0 tests/benchmarks/bench_long.py
 """
 
 import resource

@@ -6,7 +6,7 @@ or harm each other, params cost a little, and some of it no model could know. A 
 points); an evaluation gives one of them at random, and regret is counted on their mean, against the best that keeps the
 budget. Nothing in the search was tuned to them; the rivals are written here as their documentation has it.
 
-pytest -s tests/benchmarks/bench_regret.py
+pytest -s -n 0 tests/benchmarks/bench_regret.py
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """Where the time of a search goes, and how long `nas --help` takes.
 
-pytest -s tests/benchmarks/bench_search.py
+pytest -s -n 0 tests/benchmarks/bench_search.py
 """
 
 import statistics

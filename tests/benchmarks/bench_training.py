@@ -2,7 +2,7 @@
 
 Same network, optimiser, learning rates, batch, images and threads (one); on CIFAR-10 where it lies on disk.
 
-    pytest -s tests/benchmarks/bench_training.py
+    pytest -s -n 0 tests/benchmarks/bench_training.py
 """
 
 import statistics

@@ -1,0 +1,488 @@
+"""One page that shows a run, or several beside each other: HTML that holds all it needs and opens from a file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import accumulate
+from typing import Any
+
+from nas.calibrate import Calibration
+from nas.diagram import svg
+from nas.pareto import front
+from nas.plan import Plan
+from nas.trial import Trial
+from nas.values import to_data
+
+GREEN, BLUE, GREY, RED, ORANGE = "#2b8a3e", "#1971c2", "#adb5bd", "#c92a2a", "#e8590c"
+PALETTE = (BLUE, ORANGE, GREEN, "#6741d9", "#0b7285", "#a61e4d")
+AXES = {
+    "macs": ("multiply-accumulates of convolutions and linear layers, M", 1e6),
+    "params": ("params, M", 1e6),
+    "peak": ("activations held at once, int8, KB", 1024),
+    "latency": ("latency, ms (95 % interval)", 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A run, as it is shown."""
+
+    name: str
+    plan: Plan
+    trials: tuple[Trial, ...]
+    best: Trial | None
+    tallies: Mapping[int, Mapping[str, float]]
+    importance: Mapping[str, float]
+    """Of each choice; see `journal.importance`."""
+    calibration: Calibration | None
+    baseline: str
+    """The anchor that all are held against."""
+
+    @property
+    def against(self) -> Trial | None:
+        """The baseline's trial."""
+        return next((trial for trial in self.trials if trial.anchor == self.baseline), None)
+
+
+def page(views: Sequence[View]) -> str:
+    """The page of one run, or of several beside each other.
+
+    Names, messages and networks are shown as text, whatever they hold; nothing is fetched from anywhere.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    figures = {"scatter": scatter(views), "sofar": so_far(views)}
+    for i, view in enumerate(views):
+        figures[f"rungs{i}"] = rungs(view)
+        if view.importance:
+            figures[f"importance{i}"] = importances(view)
+        if view.calibration:
+            figures[f"calibration{i}"] = calibration(view.calibration)
+        if view.trials:
+            figures[f"waves{i}"] = waves(view)
+    drawings = [[svg(trial.arch, _name(trial)) for trial in (view.best, view.against) if trial] for view in views]
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.filters["commas"] = "{:,.0f}".format
+    return environment.from_string(PAGE).render(
+        title=" and ".join(view.name for view in views),
+        views=views,
+        rows=[_rows(view) for view in views],
+        facts=[_facts(view) for view in views],
+        drawings=drawings,
+        plotly=get_plotlyjs(),
+        figures={name: _embedded(figure) for name, figure in figures.items()},
+        plans=[json.dumps(to_data(view.plan), indent=1) for view in views],
+    )
+
+
+def _embedded(figure: Any) -> str:
+    """A figure as JSON that may stand in a script: nothing in it can end the script."""
+    return str(figure.to_json()).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _name(trial: Trial) -> str:
+    return trial.anchor or trial.arch_id
+
+
+def _axis(trial: Trial, name: str) -> float | None:
+    if name == "latency":
+        return trial.latency.median_ms if trial.latency else None
+    value: int = getattr(trial.cost, name)
+    return value / AXES[name][1]
+
+
+def _hover(view: View, trial: Trial) -> str:
+    spent = trial.cost
+    lines = [
+        f"<b>{escape(_name(trial))}</b> ({trial.state}, trial {trial.index}, wave {trial.wave})",
+        f"{trial.score:.2f} % after {sum(s.images for s in trial.scores):,} images" if trial.scores else "not trained",
+        f"{spent.macs / 1e6:.2f} M MACs, {spent.params / 1e6:.3f} M params, {spent.peak / 1024:.0f} KB",
+    ]
+    if trial.latency:
+        lines.append(f"{trial.latency.median_ms:.3f} ms ({trial.latency.low_ms:.3f} to {trial.latency.high_ms:.3f})")
+    stages = getattr(trial.arch, "stages", ())
+    for stage in stages:
+        block = to_data(stage.block)
+        said = ", ".join(f"{key} {value}" for key, value in block.items() if key in ("expand", "kernel", "se", "share"))
+        lines.append(escape(f"{stage.depth} x {block['kind']} to {stage.width}, stride {stage.stride}; {said}"))
+    return "<br>".join(lines)
+
+
+def _layout(figure: Any, x: str, y: str, height: int = 420) -> Any:
+    return figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 60, "r": 20, "t": 30, "b": 50},
+        xaxis_title=x,
+        yaxis_title=y,
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top"},
+        hoverlabel={"align": "left"},
+        font={"family": "system-ui, sans-serif"},
+    )
+
+
+def scatter(views: Sequence[View]) -> Any:
+    """Accuracy against cost: found networks, anchors by name, the front, the limits."""
+    from plotly.graph_objects import Figure, Scatter
+
+    figure = Figure()
+    shown: list[list[Trial]] = []  # of each trace
+    several = len(views) > 1
+    for number, view in enumerate(views):
+        suffix = f", {escape(view.name)}" if several else ""
+        complete = [trial for trial in view.trials if trial.state == "complete"]
+        pruned = [trial for trial in view.trials if trial.state == "pruned"]
+        best = front(view.trials, ("accuracy", "macs"))
+        colour = PALETTE[number % len(PALETTE)]
+        groups = (
+            ("pruned, after fewer images" + suffix, pruned, {"color": GREY, "symbol": "x", "size": 6}, "markers"),
+            ("front" + suffix, sorted(best, key=lambda t: t.cost.macs), {"color": colour, "size": 1}, "lines"),
+            ("found" + suffix, [t for t in complete if not t.anchor], {"color": colour, "size": 10}, "markers"),
+            (
+                "anchors" + suffix,
+                [t for t in complete if t.anchor],
+                {"color": RED, "symbol": "diamond", "size": 10},
+                "",
+            ),
+        )
+        for name, trials, marker, mode in groups:
+            shown.append(trials)
+            figure.add_trace(
+                Scatter(
+                    name=name,
+                    x=[_axis(t, "macs") for t in trials],
+                    y=[t.score for t in trials],
+                    mode=mode or "markers+text",
+                    marker=marker,
+                    line={"color": colour, "dash": "dot", "width": 1},
+                    text=[escape(_name(t)) for t in trials] if not mode else None,
+                    textposition="top center",
+                    textfont={"size": 10},
+                    hovertext=[_hover(view, t) for t in trials],
+                    hoverinfo="text",
+                )
+            )
+    timed = any(trial.latency for trials in shown for trial in trials)
+    names = [name for name in AXES if name != "latency" or timed]
+    limits = {name: _limits(views, name) for name in names}
+    buttons = [
+        {
+            "label": name,
+            "method": "update",
+            "args": [
+                {"x": [[_axis(t, name) for t in trials] for trials in shown]} | _bars(shown, name),
+                {"xaxis.title.text": AXES[name][0], "shapes": limits[name]},
+            ],
+        }
+        for name in names
+    ]
+    figure.update_layout(
+        shapes=limits["macs"],
+        updatemenus=[
+            {"buttons": buttons, "x": 0, "y": 1.12, "xanchor": "left", "type": "buttons", "direction": "right"}
+        ],
+    )
+    return _layout(figure, AXES["macs"][0], "top-1 on validation images, %", 560)
+
+
+def _bars(shown: Sequence[Sequence[Trial]], name: str) -> dict[str, Any]:
+    """The intervals of latencies; none for what is counted."""
+    if name != "latency":
+        return {"error_x": [{"visible": False} for _ in shown]}
+    bars = []
+    for trials in shown:
+        known = [trial.latency for trial in trials]
+        bars.append(
+            {
+                "visible": True,
+                "type": "data",
+                "symmetric": False,
+                "array": [one.high_ms - one.median_ms if one else 0 for one in known],
+                "arrayminus": [one.median_ms - one.low_ms if one else 0 for one in known],
+                "thickness": 1,
+            }
+        )
+    return {"error_x": bars}
+
+
+def _limits(views: Sequence[View], name: str) -> list[dict[str, Any]]:
+    """A line at each limit of `name`."""
+    found = set()
+    for view in views:
+        limit: float | None = view.plan.budget.limits().get(name)
+        if name == "latency":
+            limit = view.plan.budget.latency_ms
+            ratio, reference = view.plan.budget.latency_ratio, view.plan.budget.reference
+            timed = next((t.latency for t in view.trials if t.anchor == reference and t.latency), None)
+            if limit is None and ratio is not None and timed:
+                limit = ratio * timed.median_ms
+        if limit is not None:
+            found.add(limit / AXES[name][1])
+    line = {"color": RED, "dash": "dash", "width": 1}
+    return [
+        {"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1, "line": line}
+        for at in sorted(found)
+    ]
+
+
+def so_far(views: Sequence[View]) -> Any:
+    """The best accuracy so far against the compute spent, in the order in which networks were proposed."""
+    from plotly.graph_objects import Figure, Scatter
+
+    figure = Figure()
+    for number, view in enumerate(views):
+        work = list(accumulate(sum(s.images for s in t.scores) * t.cost.macs / 1e12 for t in view.trials))
+        steps = [(at, t) for at, t in zip(work, view.trials, strict=True) if t.state == "complete"]
+        best = list(accumulate((t.score or 0.0 for _, t in steps), max))
+        colour = PALETTE[number % len(PALETTE)]
+        figure.add_trace(
+            Scatter(
+                name=f"best so far, {escape(view.name)}",
+                x=[at for at, _ in steps],
+                y=best,
+                line={"shape": "hv", "color": colour},
+                mode="lines+markers",
+                text=[escape(_name(t)) for _, t in steps],
+            )
+        )
+        if view.against and view.against.state == "complete":
+            score = view.against.score
+            name = f"{escape(view.baseline)}, {escape(view.name)}"
+            figure.add_trace(
+                Scatter(name=name, x=[0, work[-1]], y=[score] * 2, line={"color": colour, "dash": "dash"}, mode="lines")
+            )
+    return _layout(figure, "training images x MACs, T", "top-1 on validation images, %")
+
+
+def rungs(view: View) -> Any:
+    """What each network came to, rung by rung; who ends early was not among its wave's better part."""
+    from plotly.graph_objects import Figure, Scatter
+
+    figure = Figure()
+    told: set[str] = set()
+    for trial in view.trials:
+        if not trial.scores:
+            continue
+        kind = "baseline" if trial is view.against else "anchor" if trial.anchor else trial.state
+        style = {"baseline": (RED, 3), "anchor": (ORANGE, 1), "complete": (BLUE, 2)}.get(kind, (GREY, 1))
+        figure.add_trace(
+            Scatter(
+                name={"baseline": escape(view.baseline), "anchor": "other anchors"}.get(kind, kind),
+                legendgroup=kind,
+                showlegend=kind not in told,
+                x=list(accumulate(score.images for score in trial.scores)),
+                y=[score.top1 for score in trial.scores],
+                mode="lines+markers",
+                line={"color": style[0], "width": style[1]},
+                hovertext=_hover(view, trial),
+                hoverinfo="text",
+            )
+        )
+        told.add(kind)
+    return _layout(figure, "training images", "top-1 on validation images, %")
+
+
+def importances(view: View) -> Any:
+    """How much each choice accounts for."""
+    from plotly.graph_objects import Bar, Figure
+
+    top = sorted(view.importance.items(), key=lambda item: item[1])[-15:]
+    names, values = [escape(name) for name, _ in top], [value for _, value in top]
+    figure = Figure(Bar(x=values, y=names, orientation="h", marker={"color": BLUE}))
+    figure = _layout(figure, "share of the spread of scores at the first rung", "")
+    return figure.update_layout(margin={"l": 160, "r": 20, "t": 30, "b": 50})
+
+
+def calibration(found: Calibration) -> Any:
+    """How well each rung of each proxy ranks networks, with intervals."""
+    from plotly.graph_objects import Figure, Scatter
+
+    figure = Figure()
+    for number, by in enumerate(dict.fromkeys(one.by for one in found.agreements)):
+        rows = [one for one in found.agreements if one.by == by]
+        figure.add_trace(
+            Scatter(
+                name=f"by {escape(by)}",
+                x=[escape(f"{one.proxy}, rung {one.rung + 1}") for one in rows],
+                y=[one.spearman.value for one in rows],
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [one.spearman.high - one.spearman.value for one in rows],
+                    "arrayminus": [one.spearman.value - one.spearman.low for one in rows],
+                },
+                mode="markers",
+                marker={"color": PALETTE[number], "size": 10},
+            )
+        )
+    return _layout(figure, "", "Spearman's correlation with longer training")
+
+
+def waves(view: View) -> Any:
+    """Worker-minutes of each wave, by what became of the networks."""
+    from plotly.graph_objects import Bar, Figure
+
+    figure = Figure()
+    numbers = sorted({trial.wave for trial in view.trials})
+    for state, colour in (("complete", BLUE), ("pruned", GREY), ("failed", RED)):
+        spent = [
+            sum(
+                s.train_seconds + s.val_seconds
+                for t in view.trials
+                if (t.wave, t.state) == (wave, state)
+                for s in t.scores
+            )
+            for wave in numbers
+        ]
+        if any(spent):
+            minutes = [seconds / 60 for seconds in spent]
+            figure.add_trace(Bar(name=state, x=numbers, y=minutes, marker={"color": colour}))
+    return _layout(figure.update_layout(barmode="stack"), "wave", "worker-minutes", 320)
+
+
+def _rows(view: View) -> list[dict[str, Any]]:
+    """The table: the best networks found, and all anchors that were trained."""
+    ended = [trial for trial in view.trials if trial.scores]
+    ended.sort(key=lambda t: (t.state != "complete", -(t.score or 0)))
+    baseline = view.against if view.against and view.against.state == "complete" else None
+    rows = []
+    for trial in [t for t in ended if not t.anchor][:10] + [t for t in ended if t.anchor]:
+        gain = (trial.score or 0) - (baseline.score or 0) if baseline and trial.state == "complete" else None
+        said = "the baseline" if trial is baseline else "stopped early" if trial.state != "complete" else "-"
+        rows.append({"trial": trial, "name": _name(trial), "best": trial is view.best, "said": said})
+        if gain is not None and trial is not baseline:
+            rows[-1]["gain"] = gain
+    return rows
+
+
+def _facts(view: View) -> list[tuple[str, str]]:
+    scores = [score for trial in view.trials for score in trial.scores]
+    images, seconds = sum(s.images for s in scores), sum(s.train_seconds for s in scores)
+    counts = [
+        (state, sum(t.state == state for t in view.trials)) for state in ("complete", "pruned", "failed", "refused")
+    ]
+    plan = view.plan
+    facts = [
+        ("budget", str(plan.budget)),
+        ("dataset", f"{plan.dataset}, {plan.resolution}x{plan.resolution}, {plan.classes} classes"),
+        ("space", f"{plan.space} ({plan.space_digest})"),
+        ("seed", str(plan.seed)),
+        ("objective", ", ".join(plan.objective)),
+        ("trials", ", ".join(f"{number} {state}" for state, number in counts if number) or "none yet"),
+    ]
+    if scores:
+        first = scores[0]
+        facts += [
+            ("trained", f"{images:,} images in {seconds / 60:.1f} worker-minutes, {images / seconds:.0f} a second"),
+            (
+                "recipe",
+                f"{plan.recipe.name}: " + ", ".join(f"{rung.images:,}" for rung in plan.recipe.rungs) + " images",
+            ),
+            ("on", f"{first.device}, {first.threads} thread, torch {first.torch}"),
+        ]
+    if view.tallies:
+        names = ("drawn", "over the budget", "hopeless", "too slow", "let in")
+        sums = [(name, sum(tally.get(name, 0) for tally in view.tallies.values())) for name in names]
+        facts += [("candidates", ", ".join(f"{number:,.0f} {name}" for name, number in sums if number))]
+    timed = next((t.latency for t in view.trials if t.latency), None)
+    if timed:
+        facts += [("latency", f"{timed.runtime} on {timed.device}, {timed.threads} thread, batch {timed.batch}")]
+    return facts
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
+script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:">
+<link rel="icon" href="data:,">
+<title>nas: {{ title }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; color: #212529; margin: 0 auto; max-width: 1080px; padding: 0 16px 48px; }
+h1 { font-size: 24px; margin: 24px 0 4px; overflow-wrap: anywhere; } h2 { font-size: 18px; margin: 36px 0 4px; }
+p { color: #495057; margin: 4px 0 8px; max-width: 80ch; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+td, th { padding: 3px 14px 3px 0; text-align: right; white-space: nowrap; }
+td:first-child, th:first-child { text-align: left; } th { color: #868e96; font-weight: normal; }
+tr.best td { font-weight: bold; } .wide { overflow-x: auto; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 8px 0; }
+dt { color: #868e96; } dd { margin: 0; overflow-wrap: anywhere; }
+.drawings { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 16px; }
+.drawings svg { flex: 1 1 300px; max-width: 640px; }
+details { margin: 12px 0; } pre { overflow-x: auto; background: #f8f9fa; padding: 12px; }
+.good { color: #2b8a3e; } .bad { color: #c92a2a; }
+</style>
+<script>{{ plotly|safe }}</script>
+</head>
+<body>
+<h1>{{ title }}</h1>
+{% for view in views %}{% set against = view.against %}
+<p>{% if views|length > 1 %}<b>{{ view.name }}</b>: {% endif %}\
+{% if view.best %}Best: <b>{{ view.best.anchor or view.best.arch_id }}</b>, {{ "%.2f"|format(view.best.score) }} % \
+at {{ "%.2f"|format(view.best.cost.macs / 1e6) }} M MACs\
+{% if against and against.state == "complete" and against is not sameas view.best %}, \
+{{ "%+.2f"|format(view.best.score - against.score) }} points against {{ view.baseline }} \
+({{ "%.2f"|format(against.score) }} %, {{ "%.2f"|format(against.cost.macs / 1e6) }} M){% endif %}.\
+{% else %}No network has been trained to the last rung yet.{% endif %}</p>
+{% endfor %}
+<h2>Accuracy against cost</h2>
+<p>Validation accuracy after short trainings, one each: they rank networks roughly and are not the accuracies of trained
+networks. Dashed: the budget. Dotted: the front. Buttons change the cost; point at a network to see what it is.</p>
+<div id="scatter"></div>
+<h2>Best so far</h2>
+<p>Against the compute spent, networks in the order in which they were proposed.</p>
+<div id="sofar"></div>
+{% for view in views %}{% set number = loop.index0 %}
+{% if views|length > 1 %}<h1>{{ view.name }}</h1>{% endif %}
+<h2>The run</h2>
+<dl>{% for name, said in facts[number] %}<dt>{{ name }}</dt><dd>{{ said }}</dd>{% endfor %}</dl>
+<h2>Networks</h2>
+<div class="wide"><table>
+<tr><th>network</th><th>MACs</th><th>params</th><th>peak</th>{% if view.plan.timed %}<th>ms (95 %)</th>{% endif %}\
+<th>val top-1</th><th>images</th><th>against {{ view.baseline }}</th></tr>
+{% for row in rows[number] %}{% set t = row.trial %}
+<tr{% if row.best %} class="best"{% endif %}><td>{{ row.name }}</td><td>{{ "%.2f"|format(t.cost.macs / 1e6) }} M</td>\
+<td>{{ "%.3f"|format(t.cost.params / 1e6) }} M</td><td>{{ "%.0f"|format(t.cost.peak / 1024) }} KB</td>\
+{% if view.plan.timed %}<td>{% if t.latency %}{{ "%.3f"|format(t.latency.median_ms) }} \
+({{ "%.3f"|format(t.latency.low_ms) }}-{{ "%.3f"|format(t.latency.high_ms) }}){% endif %}</td>{% endif %}\
+<td>{{ "%.2f"|format(t.score) }} %</td><td>{{ t.scores|sum(attribute="images")|commas }}</td>\
+<td>{% if "gain" in row %}<span class="{{ "good" if row.gain > 0 else "bad" }}">\
+{{ "%+.2f"|format(row.gain) }}</span>{% else %}{{ row.said }}{% endif %}</td></tr>
+{% endfor %}</table></div>
+<h2>The best network beside {{ view.baseline }}</h2>
+<p>A row for each block, from the image down: the map it gives, what it is, its channels, its share of the
+multiply-accumulates.</p>
+<div class="drawings">{% for drawing in drawings[number] %}{{ drawing|safe }}{% endfor %}</div>
+<h2>Rung by rung</h2>
+<p>Each line is a network; in each wave the better half goes on.</p>
+<div id="rungs{{ number }}"></div>
+{% if view.importance %}<h2>Which choices mattered</h2>
+<p>By fANOVA over all networks of the space that were trained, at the first rung, for choices that each of them makes.
+With so few networks it is a hint, and no measurement: choices that depend on each other share what they account
+for.</p>
+<div id="importance{{ number }}"></div>{% endif %}
+{% if view.calibration %}<h2>How well short trainings rank</h2>
+<p>Spearman's correlation with a longer training, 95 % intervals by resampling networks.</p>
+<div id="calibration{{ number }}"></div>{% endif %}
+{% if view.trials %}<h2>Where the time went</h2>
+<div id="waves{{ number }}"></div>{% endif %}
+{% for trial in view.trials if trial.state == "failed" %}{% if loop.first %}<h2>Failures</h2>{% endif %}
+<details><summary>trial {{ trial.index }}, {{ trial.anchor or trial.arch_id }}</summary>
+<pre>{{ trial.error }}</pre></details>
+{% endfor %}
+<details><summary>The plan</summary><pre>{{ plans[number] }}</pre></details>
+{% endfor %}
+<p>FLOPs are multiply-accumulates of convolutions and linear layers, one image. Written by nas.</p>
+<script>
+const figures = { {% for name, figure in figures.items() %}"{{ name }}": {{ figure|safe }},{% endfor %} };
+for (const [name, figure] of Object.entries(figures)) {
+  Plotly.newPlot(name, figure.data, figure.layout, { responsive: true, displaylogo: false });
+}
+</script>
+</body>
+</html>
+"""

@@ -1,0 +1,70 @@
+"""What is shown while a search or a training goes on."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from nas.course import Standing
+from nas.plan import Budget
+from nas.recipes import TRAININGS, Course
+from nas.runs import Run
+from nas.screen import progress, stage, training
+from nas.waves import Progress, Running
+from tests.conftest import plan_for
+from tests.test_fit import TINY
+from tests.test_runs import trial
+
+BASELINE = replace(trial(0), anchor="lowres-mobilenet", state="complete")
+BEST = replace(trial(5), state="complete", arch_id="0123456789", anchor=None)
+RUNNING = (Running("aaaaaaaaaa", 2, 9, 0, None), Running("bbbbbbbbbb", 1, 7, 1, 41.256))
+AT = Progress(
+    2, 9, "aaaaaaaaaa", 0, 45, 100, BEST, False, RUNNING, (("complete", 2), ("refused", 18), ("failed", 1)), BASELINE
+)
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_the_live_view_tells_who_is_trained_and_how_it_stands(width: int) -> None:
+    out = io.StringIO()
+    Console(file=out, width=width).print(stage(AT, 3, "wave 2", "11 min left"))
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    assert max(map(len, lines)) <= width
+    assert lines[0].startswith(" 45 %") and lines[0].endswith("wave 2, 11 min left")
+    assert lines[1].startswith(f"best {BEST.score:.2f} % 0123456789")
+    assert lines[2] == "2 complete, 18 refused, 1 failed"
+    assert [line.split() for line in lines[4:]] == [
+        ["aaaaaaaaaa", "2", "1/3"],
+        ["bbbbbbbbbb", "1", "2/3", "41.26", "%"],
+    ]
+
+
+def test_a_file_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(False, Run(Path("runs/x")), plan_for(Budget(macs=10**7))) as watch:
+        watch(AT)
+        watch(AT)  # the same rung of the same trial: nothing new
+        watch(replace(AT, rung=1))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and lines[0].startswith("runs/x: digits, budget 10MFLOPs")
+    assert lines[1].startswith(" 45 %  wave 2, trial 9 (aaaaaaaaaa), rung 1/2, best ")
+    assert "\x1b" not in "".join(lines)
+
+
+def test_quiet_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(True, Run(Path("runs/x")), plan_for(Budget(macs=10**7))) as watch:
+        watch(AT)
+    captured = capsys.readouterr()
+    assert captured.err == captured.out == ""
+
+
+def test_a_training_tells_its_epoch_once_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    course = Course("tiny", "here", TINY, "digits", TRAININGS["quick"], (0, 1))
+    with training(False, Run(Path("runs/x")), course) as watch:
+        for images in (0, 100, 200):
+            watch(Standing(0, 1, None, images, 1000))
+        watch(Standing(1, 2, 61.5, 300, 1000))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "runs/x: tiny on digits, recipe quick, 2 seeds"
+    assert lines[1].startswith("  0 %  seed 0, epoch 1/10, time left: wait")
+    assert lines[2].startswith(" 30 %  seed 1, epoch 2/10, val top-1 61.50 %") and len(lines) == 3
