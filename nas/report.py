@@ -17,10 +17,10 @@ from nas.values import to_data
 GREEN, BLUE, GREY, RED, ORANGE = "#2b8a3e", "#1971c2", "#adb5bd", "#c92a2a", "#e8590c"
 PALETTE = (BLUE, ORANGE, GREEN, "#6741d9", "#0b7285", "#a61e4d")
 AXES = {
-    "macs": ("multiply-accumulates of convolutions and linear layers, M", 1e6),
+    "macs": ("MACs, M", 1e6),
     "params": ("params, M", 1e6),
-    "peak": ("activations held at once, int8, KB", 1024),
-    "latency": ("latency, ms (95 % interval)", 1),
+    "peak": ("peak, KB", 1024),
+    "latency": ("latency, ms", 1),
 }
 
 
@@ -411,8 +411,8 @@ td:first-child, th:first-child { text-align: left; } th { color: #868e96; font-w
 tr.best td { font-weight: bold; } .wide { overflow-x: auto; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 8px 0; }
 dt { color: #868e96; } dd { margin: 0; overflow-wrap: anywhere; }
-.drawings { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 16px; }
-.drawings svg { flex: 1 1 300px; max-width: 640px; }
+.drawings { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 16px; overflow-x: auto; }
+.drawings svg { flex: 1 1 460px; min-width: 460px; max-width: 640px; }
 details { margin: 12px 0; } pre { overflow-x: auto; background: #f8f9fa; padding: 12px; }
 .good { color: #2b8a3e; } .bad { color: #c92a2a; }
 </style>
@@ -426,12 +426,14 @@ details { margin: 12px 0; } pre { overflow-x: auto; background: #f8f9fa; padding
 at {{ "%.2f"|format(view.best.cost.macs / 1e6) }} M MACs\
 {% if against and against.state == "complete" and against is not sameas view.best %}, \
 {{ "%+.2f"|format(view.best.score - against.score) }} points against {{ view.baseline }} \
-({{ "%.2f"|format(against.score) }} %, {{ "%.2f"|format(against.cost.macs / 1e6) }} M){% endif %}.\
+({{ "%.2f"|format(against.score) }} %, {{ "%.2f"|format(against.cost.macs / 1e6) }} M)\
+{% elif against and against.state == "refused" %}; {{ view.baseline }} does not keep this budget{% endif %}.\
 {% else %}No network has been trained to the last rung yet.{% endif %}</p>
 {% endfor %}
 <h2>Accuracy against cost</h2>
 <p>Validation accuracy after short trainings, one each: they rank networks roughly and are not the accuracies of trained
-networks. Dashed: the budget. Dotted: the front. Buttons change the cost; point at a network to see what it is.</p>
+networks. Dashed: the budget. Dotted: the front. Buttons change the cost (multiply-accumulates; parameters; activations
+held at once, a byte each; measured latency with its 95 % interval). Point at a network to see what it is.</p>
 <div id="scatter"></div>
 <h2>Best so far</h2>
 <p>Against the compute spent, networks in the order in which they were proposed.</p>
@@ -480,7 +482,7 @@ for.</p>
 <script>
 const figures = { {% for name, figure in figures.items() %}"{{ name }}": {{ figure|safe }},{% endfor %} };
 for (const [name, figure] of Object.entries(figures)) {
-  Plotly.newPlot(name, figure.data, figure.layout, { responsive: true, displaylogo: false });
+  Plotly.newPlot(name, figure.data, figure.layout, { responsive: true, displayModeBar: false });
 }
 </script>
 </body>
