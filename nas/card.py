@@ -35,7 +35,8 @@ Trained by `nas train` with the recipe `{{ course.training.name }}` ({{ course.t
 {{ course.training.batch }}, weight decay {{ course.training.weight_decay }} on \
 {{ "all parameters" if course.training.decay == "all" else "kernels alone" }}\
 {% if course.teacher %}, beside a teacher (`{{ course.teacher.weights }}`){% endif %}; seed {{ taken.seed }}\
-{% if outcome.tested|length > 1 %}, the best by validation of {{ outcome.tested|length }}{% endif %}.
+{% if outcome.tested|length > 1 %}, the {{ "first" if taken.val_top1 is none else "best by validation" }} of \
+{{ outcome.tested|length }}{% endif %}.
 On {{ outcome.device }}, {{ outcome.threads }} thread, {{ "%.0f" % taken.images_per_second }} images a second, \
 {% for name, version in outcome.versions.items() %}{{ name }} {{ version }}{{ ", " if not loop.last }}{% endfor %}; \
 finished {{ outcome.finished }}.

@@ -365,11 +365,14 @@ def export(
         try:
             exported = deliver(taken, names, seconds, int8_loss, watch)
         except OSError as error:
-            fail(f"{taken.export} cannot be written: {error.strerror or error}; what was there before is untouched", 1)
+            fail(
+                f"{taken.export} cannot be written: {error.strerror or error}; it is whole where it has export.json",
+                1,
+            )
         except RunFailed as error:
             fail(str(error), 1)
         except KeyboardInterrupt:
-            fail(f"interrupted; nothing new is in {taken.export}", 130)
+            fail(f"interrupted; {taken.export} is whole where it has export.json", 130)
     print_export(taken.export, exported, json)
     if exported.failed:
         raise typer.Exit(1)
@@ -384,18 +387,20 @@ def show(
 
     Example: [bold]nas show runs/cifar10-25MFLOPs[/bold]
     """
-    from nas.runs import is_course, open_run, read_best, read_trials
-    from nas.screen import print_outcome, print_result
+    from nas.outcome import Outcome
+    from nas.runs import is_course, open_course, open_run, read_best, read_trials, read_value
+    from nas.screen import print_epochs, print_outcome, print_result
     from search_spaces import BASELINE
 
-    if is_course(run):
-        from nas.request import course_taken
-
-        with refusing():
-            trained_folder, course, outcome = course_taken(run)
-        print_outcome(trained_folder, course, outcome, json)
-        return
     with refusing():
+        if is_course(run):
+            folder, course = open_course(run)
+            outcome = read_value(folder, "result", Outcome)
+            if outcome:
+                print_outcome(folder, course, outcome, json)
+            else:
+                print_epochs(folder, course, json)
+            return
         folder, plan = open_run(run)
     found, problems = read_trials(folder)
     for problem in problems[:3]:
@@ -439,8 +444,9 @@ def diagram(
     from nas.request import architecture
 
     with refusing():
-        name = Path(network).name.removesuffix(".json")
-        picture = svg(architecture(network, None, None), name)
+        picture_of = architecture(network, None, None)
+        name = Path(network).resolve().name.removesuffix(".json")
+        picture = svg(picture_of, name)
         file = to or Path(f"{name}.svg")
         if file.suffix not in (".svg", ".png"):
             raise ValueError(f"--to {file} must end in .svg or .png")

@@ -32,6 +32,7 @@ from nas.runs import (
     read_history,
     read_value,
     write_checkpoint,
+    write_history,
     write_value,
     write_weights,
 )
@@ -94,6 +95,7 @@ class Lesson:
         while len(learner.history.epochs) < course.training.epochs:
             train_epoch(learner, course, data, seed, teacher, tick)
             write_checkpoint(run, seed, state(learner), learner.history)
+        write_history(run, seed, learner.history)  # a process may have been killed between the two files
         write_weights(run, seed, to_bytes(learner.learnt, made(course, data)))
         last, epochs = learner.history.epochs[-1], learner.history.epochs
         score = Score(
@@ -122,18 +124,18 @@ def train(run: Run, course: Course, workers: Workers, watch: Watch = lambda _: N
     A course that has ended is not trained, nor its test images read, again. Raises ValueError where a checkpoint cannot
     be gone on from, RunFailed where a seed's training fails.
     """
-    if done := read_value(run, "result", Outcome):
-        return done
     with locked(run):
+        if done := read_value(run, "result", Outcome):
+            return done
         data = loaded(course.dataset, course.data)
         for seed in course.seeds:
             if (content := read_checkpoint(run, seed)) is not None:
                 restored(course, seed, content, str(run.checkpoint(seed)))
         _train_all(run, course, len(training_images(data, course)), workers, watch)
         outcome = _tested(run, course, data)
-        write_value(run, "result", outcome)
         for seed in course.seeds:
             forget_checkpoint(run, seed)
+        write_value(run, "result", outcome)
     return outcome
 
 
@@ -148,16 +150,22 @@ def _train_all(run: Run, course: Course, images: int, workers: Workers, watch: W
         number = min(len(epochs[seed]) + 1, course.training.epochs)
         watch(Standing(seed, number, last, min(done, planned), planned))
 
+    def grown(seed: int) -> bool:
+        before, epochs[seed] = len(epochs[seed]), read_history(run, seed).epochs
+        if len(epochs[seed]) == before:
+            return False
+        fresh[seed] = 0
+        return True
+
     def ticked(job: Job, more: int) -> None:
-        if fresh[job.arch] == 0:  # an epoch begins: the one before is on disk
-            epochs[job.arch] = read_history(run, job.arch).epochs
-        fresh[job.arch] = (fresh[job.arch] + more) % images
+        if fresh[job.arch] in (0, images):  # an epoch begins: the one before may be on disk
+            grown(job.arch)
+        fresh[job.arch] = min(fresh[job.arch] + more, images)
         tell(job.arch)
 
     def looked() -> bool:  # called every second where seeds are trained in other processes
         for seed in course.seeds:
-            if run.checkpoint(seed).exists() and not run.weights(seed).exists():
-                epochs[seed] = read_history(run, seed).epochs
+            if grown(seed):
                 tell(seed)
         return False
 
@@ -167,10 +175,13 @@ def _train_all(run: Run, course: Course, images: int, workers: Workers, watch: W
         if outcome.score is None:
             reason = "".join(outcome.error.strip().splitlines()[-1:])
             raise RunFailed(f"seed {job.key} failed twice: {reason}")
+        grown(job.arch)
+        tell(job.arch)
 
 
 def _tested(run: Run, course: Course, data: Data) -> Outcome:
     """Every seed on the test images, which are read here and nowhere before."""
+    torch.set_num_threads(1)  # as in training, which may have been in other processes
     test = load_test(course.dataset, course.data)
     model, tested = network(course.arch), []
     for seed in course.seeds:
@@ -218,10 +229,18 @@ def _device() -> str:
     return processor()
 
 
-def teacher_of(file: Path) -> Teacher:
-    """The teacher whose weights lie in `file`. Raises ValueError where they do not say of which network they are."""
-    if read(file)[1] is None:
+def teacher_of(file: Path, data: Data) -> Teacher:
+    """The teacher whose weights lie in `file`, for students on `data`.
+
+    Raises ValueError where they do not say of which network they are, or it was trained for other images.
+    """
+    tensors, made = read(file)
+    if made is None:
         raise ValueError(f"teacher {file} does not hold its architecture; take weights that nas train has made")
+    put(network(made.arch), tensors, f"weights {file}")
+    theirs = made.classes, made.arch.resolution, made.mean, made.std
+    if theirs != (data.classes, data.resolution, data.mean, data.std):
+        raise ValueError(f"teacher {file} was trained on {made.dataset}, which is not {data.name} as it is here")
     return Teacher(str(file.absolute()), _digest(file))
 
 

@@ -176,6 +176,17 @@ def _cifar(name: str, folder: str | None, part: str) -> tuple[Tensor, Tensor, tu
     return torch.from_numpy(dataset.data), torch.tensor(dataset.targets), tuple(dataset.classes)
 
 
+def _same_classes(root: Path) -> None:
+    """Raises ValueError where train/ and test/ do not hold the same classes, which would shift labels in silence."""
+    train, test = ({path.name for path in (root / part).iterdir() if path.is_dir()} for part in ("train", "test"))
+    if train != test:
+        name = min(train ^ test)
+        has, lacks = ("train", "test") if name in train else ("test", "train")
+        raise ValueError(
+            f"dataset folder:{root} has class {name!r} in {has}/ and not in {lacks}/; both need all classes"
+        )
+
+
 def _folder(root: Path, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
@@ -183,6 +194,7 @@ def _folder(root: Path, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     for needed in ("train", "test"):
         if not (root / needed).is_dir():
             raise ValueError(f"dataset folder:{root} has no {needed}/; it needs train/CLASS/* and test/CLASS/*")
+    _same_classes(root)
     resize = v2.Compose([v2.PILToTensor(), v2.Resize((RESOLUTION, RESOLUTION), antialias=True)])
     images, path = [], str(root / part)
     try:

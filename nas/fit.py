@@ -8,14 +8,15 @@ one that was not, on the CPU.
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from nas.arch import Arch
 from nas.augment import mixed, varied
@@ -61,8 +62,19 @@ def begun(course: Course, seed: int) -> Learner:
     )
     average = None
     if training.average:
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.average), use_buffers=True)
+        average = AveragedModel(model, avg_fn=_averaging(training.average), use_buffers=True)
     return Learner(model, optimiser, average, History())
+
+
+def _averaging(most: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """How an average takes in the next weights, having taken in n: at most `most` of it stays."""
+
+    def averaged(old: Tensor, new: Tensor, n: Tensor | int) -> Tensor:
+        if not old.is_floating_point():  # how many batches a norm has seen
+            return new
+        return old.lerp(new, 1 - min(most, (1 + int(n)) / (10 + int(n))))
+
+    return averaged
 
 
 def _decayed(model: nn.Module, decay: Decay) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -127,7 +139,8 @@ def train_epoch(
     padded, labels = _padded(images, training.crop, where)
     torch.manual_seed(derived_seed(seed, f"epoch {number}"))  # dropout, policies and mixing draw from torch's own
     rng = torch.Generator().manual_seed(derived_seed(seed, f"order {number}"))
-    order = torch.randperm(len(images), generator=rng).split(training.batch)
+    # Even batches: of a last one with a single image no batch norm can learn.
+    order = torch.randperm(len(images), generator=rng).tensor_split(-(-len(images) // training.batch))
     steps, total, begun_at, lr = len(order) * training.epochs, torch.zeros((), device=where), time.perf_counter(), 0.0
     for step, index in enumerate(order):
         lr = training.lr_at(number * len(order) + step, steps)
@@ -161,8 +174,11 @@ def train_epoch(
 
 def training_images(data: Data, course: Course) -> Images:
     """The images that `course` trains on."""
-    if not course.all_images:
-        return data.train
+    return _joined(data) if course.all_images else data.train
+
+
+@lru_cache(maxsize=1)
+def _joined(data: Data) -> Images:
     both = data.train, data.val
     return Images(torch.cat([part.pixels for part in both]), torch.cat([part.labels for part in both]))
 

@@ -79,7 +79,7 @@ def importance(trials: Sequence[Trial]) -> dict[str, float]:
     are told of. Empty where fewer than 8 networks with choices were trained.
     """
     trained = [trial for trial in trials if trial.scores and trial.choices]
-    if len(trained) < 8:
+    if len(trained) < 8 or len({trial.scores[0].top1 for trial in trained}) < 2:
         return {}
     common = set.intersection(*(set(trial.choices) for trial in trained))
     seen = {name: list(dict.fromkeys(trial.choices[name] for trial in trained)) for name in sorted(common)}

@@ -27,7 +27,7 @@ class Training:
     nesterov: bool = True
     momentum: float = 0.9
     warmup: int = 0
-    """Epochs in which a cosine schedule climbs to `lr`."""
+    """Epochs in which a cosine schedule climbs to `lr`; a quarter of all at the most."""
     crop: int = 4
     """Zeros around an image of which a random crop is taken, and mirrored where that keeps its class; 0: neither."""
     augment: Literal["none", "autoaugment", "randaugment"] = "none"
@@ -35,7 +35,8 @@ class Training:
     """"both": one or the other, by turns drawn for each batch."""
     label_smoothing: float = 0.0
     average: float = 0.0
-    """Share that stays, a step, of a running average of the weights, which is then what is evaluated; 0: none."""
+    """Share that stays, a step, of a running average of the weights, which is then what is evaluated; 0: none. Less
+    stays in the first steps, whose weights are soon no use."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "lr"):
@@ -47,7 +48,7 @@ class Training:
         done = step / steps
         if self.schedule == "onecycle":  # from a 25th up, then down to nothing, both as half a cosine
             return self.lr * (1 - 0.96 * _fallen(done / RISE) if done < RISE else _fallen((done - RISE) / FALL))
-        climb = self.warmup / self.epochs
+        climb = min(self.warmup / self.epochs, 0.25)
         if done < climb:
             return self.lr * min(1.0, (done + 1 / steps) / climb)
         return self.lr * _fallen((done - climb) / (1 - climb))

@@ -214,16 +214,21 @@ def course_begun(
     training = replace(training, epochs=training.epochs if epochs is None else epochs, decay=decay or training.decay)
     _free(name)
     arch, found = architecture(network, None, None), network
+    path = Path(network).resolve() if os.path.isdir(network) else Path(network)
     folder = str(data.expanduser().absolute()) if data else None
     if network in ANCHORS:
         found = f"`{network}`, a published network: {ANCHORS[network].source}"
     elif (Path(network) / "plan.json").is_file():
         _, plan = open_run(Path(network))
-        dataset, folder = dataset or plan.dataset, folder or plan.data
+        if dataset is None:
+            dataset, folder = plan.dataset, folder or plan.data
         found = (
             f"The best network of `{network}`: `nas search --budget {plan.budget} --dataset {plan.dataset}`, "
             f"space {plan.space}, seed {plan.seed}, {plan.trials} trials."
         )
+    elif is_course(path) and dataset is None:
+        _, before = open_course(path)
+        dataset, folder, found = before.dataset, folder or before.data, before.found
     dataset = _absolute(dataset or "digits")
 
     from nas.course import teacher_of
@@ -243,19 +248,28 @@ def course_begun(
         if is_course(teacher):
             folder_of, _, outcome = course_taken(teacher)
             teacher = folder_of.weights(outcome.taken.seed)
-        learnt = teacher_of(teacher)
+        learnt = teacher_of(teacher, images)
     course = Course(
         network, found, arch, dataset, training, tuple(range(seed, seed + seeds)), folder, all_images,
         learnt if teacher else None,
     )  # fmt: skip
-    stem = f"{Path(network).name.removesuffix('.json')}-{dataset.split('/')[-1]}-{training.name}"
+    stem = f"{path.name.removesuffix('.json')}-{dataset.split('/')[-1]}-{training.name}"
     return create(_folder(name, stem), course), course
 
 
 def course_resumed(path: Path, data: Path | None) -> tuple[Run, Course]:
     """The full training in folder `path`, fit to be gone on with."""
     folder, course = open_course(path)
-    return folder, replace(course, data=str(data.expanduser().absolute())) if data else course
+    if data:
+        course = replace(course, data=str(data.expanduser().absolute()))
+
+    from nas.evaluate import loaded
+
+    images = loaded(course.dataset, course.data)
+    now, then = (images.resolution, len(images.classes)), (course.arch.resolution, course.arch.classes)
+    if now != then:
+        raise ValueError(f"{path} was begun on (resolution, classes) {then}, dataset {course.dataset} now has {now}")
+    return folder, course
 
 
 def course_taken(path: Path) -> tuple[Run, Course, Outcome]:
@@ -277,12 +291,14 @@ def trained(network: str, weights: Path | None, dataset: str | None, data: Path 
     from nas.weights import read
 
     if is_course(path):
+        if weights or dataset:
+            raise ValueError(f"{path} has weights and a dataset of its own; leave out --weights and --dataset")
         run, course, outcome = course_taken(path)
         file = run.weights(outcome.taken.seed)
         tensors, made = read(file)
         if made is None or made.arch != course.arch:
             raise ValueError(f"{file} is not what nas train left there; train again, or give the network and --weights")
-        name = Path(course.network).name.removesuffix(".json")
+        name = Path(course.network).name.removesuffix(".json") or path.resolve().name
         data_folder = folder or course.data
         return Trained(name, course.found, tensors, made, course, outcome, data_folder, to or run.export)
     if (path / "plan.json").is_file():
@@ -300,6 +316,8 @@ def trained(network: str, weights: Path | None, dataset: str | None, data: Path 
         if arch.classes != len(made.classes):
             raise ValueError(f"{network} is for {arch.classes} classes, weights {file} for {len(made.classes)}")
         made = replace(made, arch=arch)
+    elif dataset:
+        raise ValueError(f"{file} says itself what it was trained on; leave out --dataset")
     elif made is None:
         raise ValueError(f"{file} does not say of which network it is; give the network, and --weights {file}")
     return Trained(path.stem, network, tensors, made, None, None, folder, to or file.parent / "export")

@@ -23,7 +23,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +145,9 @@ def locked(run: Run) -> Iterator[None]:
         lines = ("trials.jsonl", "latencies.jsonl", "proposed.jsonl", "work/scores.jsonl")
         for file in (*(run.path / name for name in lines), run.study_log):
             _drop_torn_line(file)
+        for left in run.path.rglob(".*.*"):  # what a process was killed over while it wrote
+            if left.suffix[1:].isdecimal() and left.is_file():
+                left.unlink(missing_ok=True)
         yield
 
 
@@ -270,7 +273,12 @@ def write_checkpoint(run: Run, seed: int, content: bytes, history: History) -> N
     file = run.checkpoint(seed)
     file.parent.mkdir(exist_ok=True)
     _replace(file, content)
-    _replace(file.with_name("epochs.json"), (to_json(history, indent=1) + "\n").encode())
+    write_history(run, seed, history)
+
+
+def write_history(run: Run, seed: int, history: History) -> None:
+    """Puts on disk what the epochs of `seed` came to."""
+    _replace(run.checkpoint(seed).with_name("epochs.json"), (to_json(history, indent=1) + "\n").encode())
 
 
 def read_checkpoint(run: Run, seed: int) -> bytes | None:
@@ -299,24 +307,32 @@ def forget_checkpoint(run: Run, seed: int) -> None:
 
 @contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, in which things are made that are moved to it when they are whole.
+    """A new, hidden folder in `folder`, in which things are made that are moved up when they are whole.
 
-    What an earlier process was killed over is removed.
+    What an earlier process was killed over is removed; so is `folder`, where nothing has come into it.
     """
-    for left in folder.parent.glob(f".{folder.name}.nas-*"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".nas-*"):
         shutil.rmtree(left, ignore_errors=True)
-    room = folder.with_name(f".{folder.name}.nas-{os.getpid()}")
+    room = folder / f".nas-{os.getpid()}"
     try:
-        room.mkdir(parents=True)
+        room.mkdir()
         yield room
     finally:
         shutil.rmtree(room, ignore_errors=True)
+        with suppress(OSError):
+            folder.rmdir()
 
 
-def moved(room: Path, folder: Path, last: str) -> None:
-    """Moves every file of `room` into `folder`, over what is there; at the end `last`, by which all are there."""
-    folder.mkdir(exist_ok=True)
-    (folder / last).unlink(missing_ok=True)
+def moved(room: Path, folder: Path, last: str, stale: Iterable[str]) -> None:
+    """Moves every file of `room` into `folder`, over what is there; at the end `last`, by which all are there.
+
+    Where `last` was there before, so that the folder is ours, the files called `stale` go.
+    """
+    if (folder / last).exists():
+        (folder / last).unlink()
+        for name in stale:
+            (folder / name).unlink(missing_ok=True)
     for file in sorted(room.iterdir(), key=lambda file: file.name == last):
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
@@ -399,6 +415,6 @@ def _replace(file: Path, content: bytes) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         making.replace(file)
-    except OSError:
+    except BaseException:
         making.unlink(missing_ok=True)
         raise

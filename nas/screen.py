@@ -25,7 +25,7 @@ from nas.pareto import front, hypervolume, point
 from nas.plan import Meter, Plan, Recipe
 from nas.profile import profile
 from nas.recipes import Course
-from nas.runs import Run, read_tallies
+from nas.runs import Run, read_history, read_tallies
 from nas.tables import FLOPS_ARE, console_of, print_table, say
 from nas.timing import Latency
 from nas.trial import Trial
@@ -528,6 +528,21 @@ def print_outcome(folder: Run, course: Course, outcome: Outcome, json: bool) -> 
     if deviation is not None:
         lines.insert(0, f"Top-1 of {len(outcome.tested)} seeds: {mean:.2f} % +- {deviation:.2f} (standard deviation).")
     say(console, [*lines, f"Files: {folder.path}/ (weights: {folder.weights(outcome.taken.seed)})"])
+
+
+def print_epochs(folder: Run, course: Course, json: bool) -> None:
+    """Prints how far a full training is that has not ended."""
+    histories = {seed: read_history(folder, seed).epochs for seed in course.seeds}
+    if json:
+        data = {"run": str(folder.path), "course": to_data(course), "finished": None}
+        print(jsonlib.dumps(data | {"epochs": {str(seed): to_data(epochs) for seed, epochs in histories.items()}}))
+        return
+    lines = []
+    for seed, epochs in histories.items():
+        accuracy = f", val top-1 {epochs[-1].val_top1:.2f} %" if epochs and epochs[-1].val_top1 is not None else ""
+        lines += [f"seed {seed}: {len(epochs)} of {course.training.epochs} epochs{accuracy}"]
+    lines += [f"{course.network} on {course.dataset} has not ended; go on with nas train --resume {folder.path}"]
+    say(console_of(), lines)
 
 
 @contextmanager

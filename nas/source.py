@@ -77,6 +77,9 @@ def python_source(
     spent = cost(arch)
     uses = {type(node.op) for layer in layers for node in wired(layer.place)[0]}
     side = arch.resolution
+    about = " ".join(
+        about.replace("\\", "/").replace('"', "'").split()
+    )  # it stands in a docstring, and is a stranger's
     head = [
         f'"""{about}',
         "",

@@ -65,7 +65,8 @@ def deliver(
             (room / DONE).write_text(to_json(found, indent=1) + "\n")
             page = card(trained.name, trained.found, found, trained.course, trained.outcome)
             (room / "README.md").write_text(page.rstrip() + "\n")
-            moved(room, trained.export, DONE)
+            fresh = {name for artefact in found.artefacts for name in artefact.files}
+            moved(room, trained.export, DONE, {name for form in FORMATS for name in _files(form)} - fresh)
     return found
 
 
@@ -102,9 +103,9 @@ def export(
     artefacts, failed = [], {}
     for form in formats:
         watch(form)
-        files: tuple[str, ...] = ()
+        files = _files(form)
         try:
-            files = maker.write(form, room)
+            maker.write(form, room)
             command = [sys.executable, "-P", checker.__file__, form, str(room / files[0]), str(images), str(answers)]
             said_of = commanded([*command, str(seconds), str(plain)], b"", LIMIT + seconds)
             given = json.loads(said_of.decode().strip().splitlines()[-1])
@@ -114,12 +115,17 @@ def export(
         except OSError:
             raise
         except Exception as error:  # of exporters and runtimes: each has its own; the other formats are still written
-            failed[form] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            for name in files:
+            failed[form] = (str(error).strip() or type(error).__name__).splitlines()[0]
+            for name in _files(form):
                 (room / name).unlink(missing_ok=True)
     for file in (images, answers, plain):
         file.unlink(missing_ok=True)
     return Export(arch_id(made.arch), cost(made.arch), made, len(test), top1, tuple(artefacts), failed)
+
+
+def _files(form: str) -> tuple[str, ...]:
+    """The files of a format, the one to be loaded first."""
+    return (FORMATS[form][0], WEIGHTS) if form == "python" else (FORMATS[form][0],)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +139,8 @@ class _Maker:
     calibration: Images
     said: dict[str, object]
 
-    def write(self, form: str, room: Path) -> tuple[str, ...]:
-        """The files that were written, the one to be loaded first."""
+    def write(self, form: str, room: Path) -> None:
+        """Writes the files of `form`."""
         arch, name = self.made.arch, FORMATS[form][0]
         if not self.plain.exists():
             self.plain.write_bytes(self.onnx())
@@ -149,8 +155,7 @@ class _Maker:
                     for path, tensor in self.model.state_dict().items()
                     for place, _, kind in [path.rpartition(".")]
                 }
-                (room / WEIGHTS).write_bytes(packed(weights, {"nas": to_json(made)}))
-                return name, WEIGHTS
+                (room / WEIGHTS).write_bytes(packed(weights, {}))  # under other names than nas trains with
             case "onnx":
                 (room / name).write_bytes(self.onnx())
             case "onnx-int8":
@@ -159,7 +164,6 @@ class _Maker:
                 (room / name).write_bytes(int8_bytes(self.onnx(), batches))
             case "pt2":
                 (room / name).write_bytes(exported(self.model, arch))
-        return (name,)
 
     def onnx(self) -> bytes:
         """The ONNX graph, with how images are prepared as its metadata."""
@@ -233,7 +237,7 @@ def _refuse(artefact: Artefact, top1: float, int8_loss: float) -> None:
             )
     elif not artefact.difference <= DIFFERENCE:  # not: NaN is neither
         raise RunFailed(
-            f"{artefact.files[0]} differs from the network by {artefact.difference:g}, at most {DIFFERENCE:g}"
+            f"{artefact.files[0]} differs from the network by {artefact.difference:g}, allowed are {DIFFERENCE:g}"
         )
     elif artefact.top1 != top1:
         raise RunFailed(f"{artefact.files[0]} comes to {artefact.top1:.2f} %, the network to {top1:.2f} %")

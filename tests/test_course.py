@@ -11,6 +11,7 @@ import torch
 from nas import runs
 from nas.api import crew
 from nas.course import Lesson, teacher_of, train
+from nas.data import load
 from nas.outcome import Outcome
 from nas.recipes import TRAININGS, Course
 from nas.runs import Run, create, open_course, read_value
@@ -120,19 +121,52 @@ def test_a_truncated_checkpoint_is_one_line(here: Path) -> None:
 def test_a_teacher_is_known_by_its_file(here: Path) -> None:
     run, course = began(here / "teacher", epochs=1)
     finish(run.path)
-    teacher = teacher_of(run.weights(0))
+    teacher = teacher_of(run.weights(0), load("digits"))
     student = replace(course, teacher=teacher)
     create(here / "student", student)
     finish(here / "student")
     ours, theirs = tensors(here / "student"), tensors(run.path)
     assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
     run.weights(0).write_bytes(b"something else")
-    late, _ = create(here / "late", student), None
+    late = create(here / "late", student)
     from nas.course import taught
 
     taught.cache_clear()
     with pytest.raises(runs.RunFailed, match="teacher"):
         finish(late.path)
+
+
+def test_a_teacher_of_other_images_is_refused(here: Path) -> None:
+    run, _ = began(here / "teacher", epochs=1)
+    finish(run.path)
+    other = replace(load("digits"), classes=tuple("abcdefghij"))
+    with pytest.raises(ValueError, match="was trained on digits, which is not digits as it is here"):
+        teacher_of(run.weights(0), other)
+
+
+def test_killed_between_checkpoint_and_history_it_still_ends(here: Path) -> None:
+    run, _ = began(here / "run", epochs=1)
+    first = finish(run.path)
+    from nas.fit import begun, state, train_epoch
+
+    course = open_course(run.path)[1]
+    learner = begun(course, 0)
+    train_epoch(learner, course, load("digits"), 0)
+    again, _ = began(here / "again", epochs=1)
+    runs.write_checkpoint(again, 0, state(learner), learner.history)
+    again.checkpoint(0).with_name("epochs.json").unlink()
+    (again.path / "seed-0" / ".checkpoint.pt.12345").touch()
+    assert finish(again.path).tested[0].confusion == first.tested[0].confusion
+    assert not list(again.path.rglob(".checkpoint.pt.*"))
+
+
+def test_show_tells_how_far_it_is(here: Path) -> None:
+    run, _ = began(here / "run", epochs=1)
+    assert "seed 0: 0 of 1 epochs" in nas_here("show", run.path).stdout
+    assert json.loads(nas_here("show", run.path, "--json").stdout)["finished"] is None
+    finish(run.path)
+    assert "test images, read once" in nas_here("show", run.path).stdout
+    assert json.loads(nas_here("show", run.path, "--json").stdout)["test_images"] == 360
 
 
 @pytest.mark.parametrize(

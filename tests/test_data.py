@@ -103,3 +103,13 @@ def test_real_cifar10() -> None:
     assert balanced(data.train.labels, 10, 4_000)
     assert data.classes[3] == "cat"
     assert data.mean == pytest.approx((0.491, 0.482, 0.447), abs=2e-3)
+
+
+def test_classes_that_differ_between_the_parts_are_refused(tmp_path: Path) -> None:
+    for place in ("train/a", "train/b", "train/c", "test/a", "test/c"):
+        folder = tmp_path / place
+        folder.mkdir(parents=True)
+        for i in range(5):
+            Image.new("RGB", (8, 8)).save(folder / f"{i}.png")
+    with pytest.raises(ValueError, match="has class 'b' in train/ and not in test/; both need all classes"):
+        load(f"folder:{tmp_path}")

@@ -114,7 +114,7 @@ def test_an_int8_file_that_loses_too_much_is_not_delivered(run: Run, monkeypatch
         return takehome.onnx_bytes(TINY, weights)
 
     monkeypatch.setattr(takehome, "int8_bytes", zeros)
-    before = sorted(run.export.iterdir()) if run.export.exists() else []
+    before = sorted(run.export.iterdir()) if run.export.exists() else []  # of other tests
     found = deliver(run, ["onnx-int8"])
     assert not found.artefacts and "points are lost; allow more with --int8-loss" in found.failed["onnx-int8"]
     assert (sorted(run.export.iterdir()) if run.export.exists() else []) == before
@@ -129,6 +129,23 @@ def test_a_format_that_breaks_does_not_take_the_others_along(
     monkeypatch.setattr(takehome, "exported", broken)
     found = deliver(run, ["pt2", "onnx"], tmp_path / "export")
     assert found.failed == {"pt2": "unsupported operator"} and [one.format for one in found.artefacts] == ["onnx"]
+
+
+def test_a_stranger_writes_no_code_into_the_module(run: Run) -> None:
+    from nas.source import python_source
+
+    hostile = 'x"""\nprint("owned")\n"""\\N'
+    source = python_source(TINY, hostile, tuple("0123456789"), (0.5,) * 3, (0.2,) * 3, "model.safetensors")
+    compile(source, "model.py", "exec")
+    assert "\nprint(" not in source
+
+
+def test_files_of_an_earlier_export_do_not_stay_beside_new_ones(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("not ours")
+    deliver(run, ["onnx", "python"], tmp_path)
+    deliver(run, ["onnx"], tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"mine.txt", "README.md", "export.json", "preprocess.json", "model.onnx"}
 
 
 def test_a_full_disk_leaves_what_was_there(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +179,7 @@ def test_killed_in_the_middle_nothing_is_half_there(run: Run, tmp_path: Path) ->
     process.kill()
     process.stderr.close()
     assert process.wait() == -9
-    assert not folder.exists()
+    assert not [path for path in folder.rglob("*") if path.parent == folder and not path.name.startswith(".nas-")]
     done = nas_here("export", run.path, "--to", folder, "--formats", "onnx", "--seconds", "0")
     assert done.returncode == 0 and {path.name for path in tmp_path.iterdir()} == {"export"}
     assert {path.name for path in folder.iterdir()} == {"README.md", "export.json", "preprocess.json", "model.onnx"}
@@ -198,6 +215,8 @@ def test_what_cannot_be_taken_home_is_one_line(run: Run, tmp_path: Path) -> None
         ((tmp_path / "cut.safetensors",), "no safetensors file, or a truncated one"),
         (("lowres-mobilenet", *weights), "the weights do not fit the network: "),
         ((tmp_path / "wide.json", *weights), "wide.json is for 100 classes, weights"),
+        ((run.path, *weights), "leave out --weights and --dataset"),
+        ((run.weights(0), "--dataset", "digits"), "leave out --dataset"),
         ((begun.path,), "has not ended; go on with nas train --resume"),
         ((run.path, "--formats", "onnx,tflite"), "format 'tflite' is unknown; one of python, onnx, onnx-int8, pt2"),
     ):
