@@ -14,6 +14,8 @@ from nas.profile import status
 from nas.recipes import TRAININGS
 from nas.space import size
 from search_spaces import ANCHORS, SPACES
+from tests.test_cli import nas_here
+from tests.test_layers import ROOMS
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -72,6 +74,13 @@ def test_the_recipes_and_formats_tables() -> None:
     assert "\n".join(rows) in README, "README.md's formats table should read\n" + "\n".join(rows)
 
 
+@pytest.mark.parametrize("command", ["profile lowres-mobilenet", "space lowres --budget 25MFLOPs"])
+def test_what_it_shows_is_what_is_printed(command: str) -> None:
+    shown = README.partition(f"$ nas {command}\n")[2].partition("\n```")[0]
+    printed = nas_here(*command.split()).stdout
+    assert shown.splitlines() == [line.rstrip() for line in printed.splitlines()]
+
+
 def test_every_command_is_named() -> None:
     assert set(COMMANDS) == set(re.findall(r"Options of `nas ([a-z]+)`", README))
 
@@ -92,6 +101,14 @@ def test_every_dataset_is_named() -> None:
 def test_every_room_is_named() -> None:
     rooms = {path.name for path in (Path(__file__).parent.parent / "nas").glob("[a-z]*.py")}
     assert rooms == set(re.findall(r"nas/([a-z_]+\.py)", README))
+
+
+def test_the_house_is_listed_in_its_order() -> None:
+    rows = [
+        re.findall(r"nas/([a-z_]+)\.py", line) for line in README.splitlines() if re.match(r"nas/[a-z_]+\.py ", line)
+    ]
+    listed = [row[0] for row in rows] + [row[1] for row in rows if len(row) > 1]
+    assert listed == [room for room in ROOMS if room != "__main__"]
 
 
 def test_nothing_is_left_open() -> None:
