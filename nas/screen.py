@@ -74,17 +74,20 @@ def progress(quiet: bool, folder: Run, plan: Plan) -> Iterator[Any]:
 
         yield plain
         return
-    with Live(Text("loading"), console=console, transient=True, auto_refresh=False) as view:
-        shown = [0.0]
+    heard: list[Standing] = []
 
-        def live(progress: Standing) -> None:
-            doing = f"measuring {progress.name}" if progress.measuring else f"wave {progress.wave}"
-            now = left(progress.work, progress.planned)
-            if time.monotonic() - shown[0] > 0.1:
-                shown[0] = time.monotonic()
-                view.update(stage(progress, rungs, doing, now), refresh=True)
+    def shown() -> Group:
+        if not heard:
+            return Group(Text("loading"))
+        progress = heard[0]
+        doing = f"measuring {progress.name}" if progress.measuring else f"wave {progress.wave}"
+        return stage(progress, rungs, doing, left(progress.work, progress.planned))
 
-        yield live
+    def hear(progress: Standing) -> None:
+        heard[:] = [progress]
+
+    with Live(get_renderable=shown, console=console, transient=True, refresh_per_second=4):
+        yield hear
 
 
 def stage(progress: Standing, rungs: int, doing: str, left: str) -> Group:
