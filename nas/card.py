@@ -13,6 +13,10 @@ print(CLASSES[network(preprocess(pixels)).argmax(1)[0]])""",
 said, session = json.load(open("preprocess.json")), onnxruntime.InferenceSession("{file}")
 images = ((pixels / 255 - said["mean"]) / said["std"]).transpose(0, 3, 1, 2).astype("float32")  # pixels: numpy uint8
 print(said["classes"][session.run(None, {{"image": images}})[0].argmax(1)[0]])""",
+    "executorch": """import json, torch; from executorch.runtime import Runtime
+said, network = json.load(open("preprocess.json")), Runtime.get().load_program("{file}").load_method("forward")
+images = ((pixels / 255 - torch.tensor(said["mean"])) / torch.tensor(said["std"])).permute(0, 3, 1, 2)  # pixels: uint8
+print(said["classes"][network.execute([images[:1].contiguous()])[0].argmax(1)[0]])""",
     "pt2": """import json, torch
 said, network = json.load(open("preprocess.json")), torch.export.load("{file}").module()
 images = ((pixels / 255 - torch.tensor(said["mean"])) / torch.tensor(said["std"])).permute(0, 3, 1, 2)  # pixels: uint8

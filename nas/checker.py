@@ -2,9 +2,10 @@
 
     python checker.py FORMAT FILE IMAGES ANSWERS SECONDS [REFERENCE]
 
-FORMAT is python, onnx or pt2. IMAGES: uint8 images (N, height, width, 3) as .npy; they are prepared as preprocess.json
-beside FILE says, and the logits are written to ANSWERS. Prints one line of JSON: the runtime, and the figures of
-agent.py for one image on one thread, in turn with the graph REFERENCE; without REFERENCE or seconds, no figures.
+FORMAT is python, onnx, onnx-int8, pt2 or executorch. IMAGES: uint8 images (N, height, width, 3) as .npy; they are
+prepared as preprocess.json beside FILE says, and the logits are written to ANSWERS. Prints one line of JSON: the
+runtime, and the figures of agent.py for one image on one thread, in turn with the graph REFERENCE; without REFERENCE or
+seconds, no figures.
 """
 
 import importlib.util
@@ -35,6 +36,17 @@ def opened(form: str, file: Path) -> tuple[Network, str]:
     import torch
 
     torch.set_num_threads(1)
+    if form == "executorch":
+        from executorch.runtime import Runtime
+
+        method = Runtime.get().load_program(file).load_method("forward")
+
+        def one_by_one(images: Any) -> Any:
+            with torch.inference_mode():
+                parts = [method.execute([image])[0].clone() for image in torch.from_numpy(images).split(1)]
+            return torch.cat(parts).numpy()
+
+        return one_by_one, "executorch"
     if form == "pt2":
         network = torch.export.load(file).module()
     else:

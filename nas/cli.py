@@ -332,7 +332,7 @@ def export(
     ],
     weights: Annotated[Path | None, typer.Option(help="Weights of that architecture, as safetensors.")] = None,
     formats: Annotated[
-        str, typer.Option(help="python, onnx, onnx-int8, pt2; joined with commas.")
+        str, typer.Option(help="python, onnx, onnx-int8, pt2, executorch; joined with commas.")
     ] = "python,onnx,onnx-int8,pt2",
     to: Annotated[Path | None, typer.Option(help="Folder to write; by default export/ beside the weights.")] = None,
     dataset: Annotated[

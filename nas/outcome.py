@@ -12,7 +12,10 @@ FORMATS = {
     "onnx": ("model.onnx", "for onnxruntime and most others; batch norm folded, any batch"),
     "onnx-int8": ("model-int8.onnx", "the same with int8 weights and activations, calibrated on training images"),
     "pt2": ("model.pt2", "torch.export; batch norm folded, any batch"),
+    "executorch": ("model.pte", "for ExecuTorch on phones and boards, by XNNPACK; one image at a time"),
 }
+USUAL = ("python", "onnx", "onnx-int8", "pt2")
+"""Those that need nothing but what nas needs itself."""
 
 
 @dataclass(frozen=True, slots=True)

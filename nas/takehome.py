@@ -164,6 +164,8 @@ class _Maker:
                 (room / name).write_bytes(int8_bytes(self.onnx(), batches))
             case "pt2":
                 (room / name).write_bytes(exported(self.model, arch))
+            case "executorch":
+                (room / name).write_bytes(lowered(self.model, arch))
 
     def onnx(self) -> bytes:
         """The ONNX graph, with how images are prepared as its metadata."""
@@ -181,6 +183,24 @@ def exported(model: fx.GraphModule, arch: Arch) -> bytes:
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()
+
+
+def lowered(model: fx.GraphModule, arch: Arch) -> bytes:
+    """`model` for ExecuTorch, by XNNPACK where that has the layers, as the content of a .pte file.
+
+    Raises RunFailed where ExecuTorch is not installed.
+    """
+    try:
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+    except ImportError as error:
+        raise RunFailed(f'ExecuTorch is not installed ({error}); pip install "nas[executorch]"') from None
+    image = (torch.randn(1, 3, arch.resolution, arch.resolution),)
+    program = to_edge_transform_and_lower(
+        torch.export.export(folded(model, arch), image), partitioner=[XnnpackPartitioner()]
+    )
+    content: bytes = bytes(program.to_executorch().buffer)
+    return content
 
 
 def folded(model: fx.GraphModule, arch: Arch) -> fx.GraphModule:

@@ -25,6 +25,7 @@ DOORS = {
     "onnxruntime": {"agent", "checker", "quantize"},
     "torchvision": {"data", "augment"},
     "sklearn": {"data", "fit", "surrogate", "forecast"},  # datasets, metrics, a Gaussian process, least squares
+    "executorch": {"takehome", "checker"},
     "jinja2": {"card", "report"},
     "plotly": {"report"},
     "pandas": {"api"},

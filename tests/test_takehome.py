@@ -18,7 +18,7 @@ from nas.card import snippet
 from nas.data import load_test
 from nas.graph import foldable
 from nas.model import build
-from nas.outcome import FORMATS, Export
+from nas.outcome import USUAL, Export
 from nas.request import trained
 from nas.runs import Run, read_value
 from nas.values import to_json
@@ -47,7 +47,7 @@ def exported(run: Run) -> Called:
 def test_all_formats_are_verified_and_told(run: Run, exported: Called) -> None:
     assert exported.returncode == 0, exported.stderr
     found = read_value(Run(run.export), "export", Export)
-    assert found and [one.format for one in found.artefacts] == list(FORMATS) and not found.failed
+    assert found and [one.format for one in found.artefacts] == list(USUAL) and not found.failed
     for one in found.artefacts:
         assert one.latency and one.latency.threads == one.latency.batch == 1 and one.latency.reference == "model.onnx"
         if one.format != "onnx-int8":
@@ -60,7 +60,7 @@ def test_all_formats_are_verified_and_told(run: Run, exported: Called) -> None:
     assert names == {"README.md", "export.json", "preprocess.json"} | {n for one in found.artefacts for n in one.files}
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", USUAL)
 def test_the_snippets_of_the_card_run_without_nas(run: Run, exported: Called, form: str, tmp_path: Path) -> None:
     assert exported.returncode == 0
     card = (run.export / "README.md").read_text()
@@ -148,6 +148,18 @@ def test_files_of_an_earlier_export_do_not_stay_beside_new_ones(run: Run, tmp_pa
     assert names == {"mine.txt", "README.md", "export.json", "preprocess.json", "model.onnx"}
 
 
+@pytest.mark.filterwarnings("ignore")  # of its own
+def test_executorch_where_it_is_installed(run: Run, tmp_path: Path) -> None:
+    found = deliver(run, ["executorch"], tmp_path)
+    try:
+        import executorch.runtime  # noqa: F401
+    except ImportError:
+        assert "pip install" in found.failed["executorch"] and not found.artefacts
+    else:
+        (artefact,) = found.artefacts
+        assert artefact.difference <= 1e-4 and artefact.top1 == found.top1
+
+
 def test_a_full_disk_leaves_what_was_there(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "export"
     deliver(run, ["onnx"], folder)
@@ -218,7 +230,10 @@ def test_what_cannot_be_taken_home_is_one_line(run: Run, tmp_path: Path) -> None
         ((run.path, *weights), "leave out --weights and --dataset"),
         ((run.weights(0), "--dataset", "digits"), "leave out --dataset"),
         ((begun.path,), "has not ended; go on with nas train --resume"),
-        ((run.path, "--formats", "onnx,tflite"), "format 'tflite' is unknown; one of python, onnx, onnx-int8, pt2"),
+        (
+            (run.path, "--formats", "onnx,tflite"),
+            "format 'tflite' is unknown; one of python, onnx, onnx-int8, pt2, executorch",
+        ),
     ):
         done = nas_here("export", *args, "--to", tmp_path / "out")
         assert done.returncode == 2 and done.stdout == "", args
