@@ -7,6 +7,7 @@ on, 2 the request cannot be met, 130 interrupted.
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -475,18 +476,17 @@ def dashboard(
 
     Example: [bold]nas dashboard runs/cifar10-25MFLOPs[/bold]
     """
-    from importlib.util import find_spec
-
     from nas.runs import open_run
 
     with refusing():
         folder, _ = open_run(run)
         if not folder.study_log.exists():
             raise ValueError(f"{run} has no study.log yet; it comes with the first trial")
-    if find_spec("optuna_dashboard") is None:
+    beside = Path(sys.executable).parent
+    program = shutil.which("optuna-dashboard", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
+    if program is None:
         fail('the dashboard is not installed: pip install "nas[dashboard]", or pip install optuna-dashboard', 1)
-    place = ["--host", "127.0.0.1", "--port", str(port)]
-    command = [sys.executable, "-c", "from optuna_dashboard._cli import main; main()", *place, str(folder.study_log)]
+    command = [program, "--host", "127.0.0.1", "--port", str(port), str(folder.study_log)]
     try:
         raise typer.Exit(subprocess.run(command, check=False).returncode)
     except KeyboardInterrupt:

@@ -189,7 +189,6 @@ def test_the_dashboard_opens_a_run_as_it_is(result: Result) -> None:
     pytest.importorskip("optuna_dashboard")
     import socket
     import sys
-    import time
     from urllib.request import urlopen
 
     assert result.path
@@ -197,19 +196,25 @@ def test_the_dashboard_opens_a_run_as_it_is(result: Result) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "nas", "dashboard", str(result.path), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = [sys.executable, "-u", "-m", "nas", "dashboard", str(result.path), "--port", str(port)]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment
+    )
+    assert process.stdout
     try:
-        for _ in range(600):
+        said = next((line for line in process.stdout if "Listening" in line), "")
+        assert f"http://127.0.0.1:{port}/" in said
+        studies = None
+        while studies is None:  # it says so a moment before it does
             try:
-                with urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=5) as answer:
+                with urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=60) as answer:
                     studies = json.load(answer)["study_summaries"]
-                break
             except OSError:
                 assert process.poll() is None
-                time.sleep(0.1)
     finally:
         os.killpg(process.pid, 9)
+        process.stdout.close()
         process.wait()
     assert [study["study_name"] for study in studies] == ["nas"]
     assert (result.path / "trials.jsonl").read_bytes() == before
