@@ -53,14 +53,16 @@ def page(views: Sequence[View]) -> str:
     from jinja2 import Environment, StrictUndefined
     from plotly.offline import get_plotlyjs
 
-    figures = {"scatter": scatter(views), "sofar": so_far(views)}
+    trained = {i for i, view in enumerate(views) if any(trial.scores for trial in view.trials)}
+    figures = {"scatter": scatter(views), "sofar": so_far(views)} if trained else {}
     for i, view in enumerate(views):
-        figures[f"rungs{i}"] = rungs(view)
+        if i in trained:
+            figures[f"rungs{i}"] = rungs(view)
         if view.importance:
             figures[f"importance{i}"] = importances(view)
         if view.calibration:
             figures[f"calibration{i}"] = calibration(view.calibration)
-        if view.trials:
+        if i in trained:
             figures[f"waves{i}"] = waves(view)
     drawings = [[svg(trial.arch, _name(trial)) for trial in (view.best, view.against) if trial] for view in views]
     environment = Environment(autoescape=True, undefined=StrictUndefined)
@@ -68,6 +70,7 @@ def page(views: Sequence[View]) -> str:
     return environment.from_string(PAGE).render(
         title=" and ".join(view.name for view in views),
         views=views,
+        trained=trained,
         rows=[_rows(view) for view in views],
         facts=[_facts(view) for view in views],
         drawings=drawings,
@@ -315,8 +318,10 @@ def calibration(found: Calibration) -> Any:
                 },
                 mode="markers",
                 marker={"color": PALETTE[number], "size": 10},
+                offsetgroup=by,
             )
         )
+    figure.update_layout(scattermode="group", scattergap=0.8)
     return _layout(figure, "", "Spearman's correlation with longer training")
 
 
@@ -428,21 +433,23 @@ at {{ "%.2f"|format(view.best.cost.macs / 1e6) }} M MACs\
 {{ "%+.2f"|format(view.best.score - against.score) }} points against {{ view.baseline }} \
 ({{ "%.2f"|format(against.score) }} %, {{ "%.2f"|format(against.cost.macs / 1e6) }} M)\
 {% elif against and against.state == "refused" %}; {{ view.baseline }} does not keep this budget{% endif %}.\
+{% elif view.calibration and loop.index0 not in trained %}\
+A calibration: {{ view.calibration.networks|length }} networks.\
 {% else %}No network has been trained to the last rung yet.{% endif %}</p>
 {% endfor %}
-<h2>Accuracy against cost</h2>
+{% if trained %}<h2>Accuracy against cost</h2>
 <p>Validation accuracy after short trainings, one each: they rank networks roughly and are not the accuracies of trained
 networks. Dashed: the budget. Dotted: the front. Buttons change the cost (multiply-accumulates; parameters; activations
 held at once, a byte each; measured latency with its 95 % interval). Point at a network to see what it is.</p>
 <div id="scatter"></div>
 <h2>Best so far</h2>
 <p>Against the compute spent, networks in the order in which they were proposed.</p>
-<div id="sofar"></div>
+<div id="sofar"></div>{% endif %}
 {% for view in views %}{% set number = loop.index0 %}
 {% if views|length > 1 %}<h1>{{ view.name }}</h1>{% endif %}
 <h2>The run</h2>
 <dl>{% for name, said in facts[number] %}<dt>{{ name }}</dt><dd>{{ said }}</dd>{% endfor %}</dl>
-<h2>Networks</h2>
+{% if number in trained %}<h2>Networks</h2>
 <div class="wide"><table>
 <tr><th>network</th><th>MACs</th><th>params</th><th>peak</th>{% if view.plan.timed %}<th>ms (95 %)</th>{% endif %}\
 <th>val top-1</th><th>images</th><th>against {{ view.baseline }}</th></tr>
@@ -461,7 +468,7 @@ multiply-accumulates.</p>
 <div class="drawings">{% for drawing in drawings[number] %}{{ drawing|safe }}{% endfor %}</div>
 <h2>Rung by rung</h2>
 <p>Each line is a network; in each wave the better half goes on.</p>
-<div id="rungs{{ number }}"></div>
+<div id="rungs{{ number }}"></div>{% endif %}
 {% if view.importance %}<h2>Which choices mattered</h2>
 <p>By fANOVA over all networks of the space that were trained, at the first rung, for choices that each of them makes.
 With so few networks it is a hint, and no measurement: choices that depend on each other share what they account
@@ -470,7 +477,7 @@ for.</p>
 {% if view.calibration %}<h2>How well short trainings rank</h2>
 <p>Spearman's correlation with a longer training, 95 % intervals by resampling networks.</p>
 <div id="calibration{{ number }}"></div>{% endif %}
-{% if view.trials %}<h2>Where the time went</h2>
+{% if number in trained %}<h2>Where the time went</h2>
 <div id="waves{{ number }}"></div>{% endif %}
 {% for trial in view.trials if trial.state == "failed" %}{% if loop.first %}<h2>Failures</h2>{% endif %}
 <details><summary>trial {{ trial.index }}, {{ trial.anchor or trial.arch_id }}</summary>

@@ -180,6 +180,8 @@ def calibration_begun(
 
 def viewed(path: Path) -> "tuple[View, list[str]]":
     """The run in folder `path` as a report shows it, and a line for each record that cannot be read."""
+    if is_course(path):
+        raise ValueError(f"{path} is a full training, a report shows searches; nas show {path} prints it")
     folder, plan = open_run(path)
     trials, problems = read_trials(folder)
 

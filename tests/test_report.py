@@ -14,6 +14,7 @@ import pytest
 from nas import search
 from nas.api import Result
 from nas.arch import cost
+from nas.calibrate import Agreement, Calibration, Rank
 from nas.diagram import svg
 from nas.report import View, page
 from nas.request import viewed
@@ -142,6 +143,17 @@ def test_chromium_draws_every_plot_and_asks_nobody(view: View, tmp_path: Path, s
     asked = set(re.findall(r'"url":"([a-z]+)://([^/"]*)', Path(f"{file}.net").read_text()))
     own = ("google.com", "googleapis.com", "gvt1.com")  # Chromium's own calls home
     assert not [place for place in asked if place[0] in ("http", "https", "ws", "wss") and not place[1].endswith(own)]
+
+
+def test_a_calibration_has_a_page_of_its_own(view: View, tmp_path: Path) -> None:
+    known = Rank(0.5, 0.1, 0.9)
+    agreements = tuple(
+        Agreement("proxy", rung, by, known, known, 1.0) for rung in (0, 1) for by in ("accuracy", "loss")
+    )
+    found = Calibration((), {}, agreements, "cpu", "0")
+    text = page([replace(view, trials=(), best=None, importance={}, tallies={}, calibration=found)])
+    assert "A calibration: 0 networks" in text and "Networks</h2>" not in text
+    assert set(embedded(text)) == {"calibration0"}
 
 
 def test_a_run_without_trials_has_a_page(view: View) -> None:
