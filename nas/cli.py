@@ -180,8 +180,9 @@ def search(
             folder, plan, where = begun(budget or [], dataset, data, space, trials, seed, names, run, meter)
 
     from nas.api import crew, trainer
+    from nas.live import progress
     from nas.request import anchors_for, measure_for
-    from nas.screen import print_result, progress
+    from nas.screen import print_result
     from nas.waves import Halt
     from nas.waves import search as run_waves
     from search_spaces import BASELINE
@@ -238,8 +239,9 @@ def calibrate(
     from nas.api import crew, trainers
     from nas.calibrate import Calibration, diverse
     from nas.calibrate import calibrate as run_calibration
+    from nas.live import counting
     from nas.runs import read_value
-    from nas.screen import counting, print_calibration
+    from nas.screen import print_calibration
     from nas.waves import Halt
 
     found = read_value(folder, "calibration", Calibration)
@@ -315,7 +317,8 @@ def train(
     from nas.api import crew
     from nas.course import Lesson
     from nas.course import train as run_course
-    from nas.screen import print_outcome, training
+    from nas.live import training
+    from nas.screen import print_outcome
     from nas.train import device
 
     side_by_side = 1 if device().type == "cuda" else min(workers or cores(), len(course.seeds))
@@ -355,9 +358,10 @@ def export(
         names = formats.replace(" ", "").split(",")
         taken = trained(network, weights, dataset, data, to)
 
+    from nas.live import working
     from nas.outcome import FORMATS
     from nas.runs import RunFailed
-    from nas.screen import print_export, working
+    from nas.screen import print_export
     from nas.takehome import deliver
 
     with refusing(), working(quiet) as watch:
@@ -648,8 +652,9 @@ def measure(
         beside = [architecture(reference, arch.resolution, arch.classes) for arch in archs]
 
     from nas.latency import energy_of, measured
+    from nas.live import measuring
     from nas.runs import RunFailed
-    from nas.screen import Figures, measuring, print_measured
+    from nas.screen import Figures, print_measured
 
     rows = []
     with measuring(quiet, len(names)) as watch:

@@ -12,7 +12,7 @@ ROOMS = [
     "agent", "checker", "onnx_graph", "quantize", "model", "counting", "weights", "data", "augment", "train", "fit",
     "evaluate", "journal", "surrogate", "propose", "workers", "latency", "forecast", "gate", "waves", "calibrate",
     "course", "card", "takehome", "api", "diagram", "report",
-    "request", "tables", "screen", "cli", "__main__",
+    "request", "tables", "live", "screen", "cli", "__main__",
 ]  # fmt: skip
 STDLIB_ONLY = ROOMS[: ROOMS.index("profile") + 1]
 DOORS = {
@@ -35,7 +35,7 @@ DOORS = {
     "pynvml": {"latency"},
     "scipy": {"calibrate"},
     "typer": {"cli"},
-    "rich": {"tables", "screen"},
+    "rich": {"tables", "live"},
     "thop": {"counting"},
 }  # fmt: skip
 

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from nas.course import Standing
+from nas.live import progress, stage, training
 from nas.plan import Budget
 from nas.recipes import TRAININGS, Course
 from nas.runs import Run
-from nas.screen import progress, stage, training
 from nas.waves import Progress, Running
 from tests.conftest import plan_for
 from tests.test_fit import TINY
