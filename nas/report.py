@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from nas.calibrate import Calibration
@@ -14,6 +15,7 @@ from nas.plan import Plan
 from nas.trial import Trial
 from nas.values import to_data
 
+TEMPLATE = Path(__file__).with_name("report.jinja")
 GREEN, BLUE, GREY, RED, ORANGE = "#2b8a3e", "#1971c2", "#adb5bd", "#c92a2a", "#e8590c"
 PALETTE = (BLUE, ORANGE, GREEN, "#6741d9", "#0b7285", "#a61e4d")
 AXES = {
@@ -67,7 +69,7 @@ def page(views: Sequence[View]) -> str:
     drawings = [[svg(trial.arch, _name(trial)) for trial in (view.best, view.against) if trial] for view in views]
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.filters["commas"] = "{:,.0f}".format
-    return environment.from_string(PAGE).render(
+    return environment.from_string(TEMPLATE.read_text()).render(
         title=" and ".join(view.name for view in views),
         views=views,
         trained=trained,
@@ -395,103 +397,3 @@ def _facts(view: View) -> list[tuple[str, str]]:
     if timed:
         facts += [("latency", f"{timed.runtime} on {timed.device}, {timed.threads} thread, batch {timed.batch}")]
     return facts
-
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
-script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:">
-<link rel="icon" href="data:,">
-<title>nas: {{ title }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #212529; margin: 0 auto; max-width: 1080px; padding: 0 16px 48px; }
-h1 { font-size: 24px; margin: 24px 0 4px; overflow-wrap: anywhere; } h2 { font-size: 18px; margin: 36px 0 4px; }
-p { color: #495057; margin: 4px 0 8px; max-width: 80ch; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-td, th { padding: 3px 14px 3px 0; text-align: right; white-space: nowrap; }
-td:first-child, th:first-child { text-align: left; } th { color: #868e96; font-weight: normal; }
-tr.best td { font-weight: bold; } .wide { overflow-x: auto; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 8px 0; }
-dt { color: #868e96; } dd { margin: 0; overflow-wrap: anywhere; }
-.drawings { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 16px; overflow-x: auto; }
-.drawings svg { flex: 1 1 460px; min-width: 460px; max-width: 640px; }
-details { margin: 12px 0; } pre { overflow-x: auto; background: #f8f9fa; padding: 12px; }
-.good { color: #2b8a3e; } .bad { color: #c92a2a; }
-</style>
-<script>{{ plotly|safe }}</script>
-</head>
-<body>
-<h1>{{ title }}</h1>
-{% for view in views %}{% set against = view.against %}
-<p>{% if views|length > 1 %}<b>{{ view.name }}</b>: {% endif %}\
-{% if view.best %}Best: <b>{{ view.best.anchor or view.best.arch_id }}</b>, {{ "%.2f"|format(view.best.score) }} % \
-at {{ "%.2f"|format(view.best.cost.macs / 1e6) }} M MACs\
-{% if against and against.state == "complete" and against is not sameas view.best %}, \
-{{ "%+.2f"|format(view.best.score - against.score) }} points against {{ view.baseline }} \
-({{ "%.2f"|format(against.score) }} %, {{ "%.2f"|format(against.cost.macs / 1e6) }} M)\
-{% elif against and against.state == "refused" %}; {{ view.baseline }} does not keep this budget{% endif %}.\
-{% elif view.calibration and loop.index0 not in trained %}\
-A calibration: {{ view.calibration.networks|length }} networks.\
-{% else %}No network has been trained to the last rung yet.{% endif %}</p>
-{% endfor %}
-{% if trained %}<h2>Accuracy against cost</h2>
-<p>Validation accuracy after short trainings, one each: they rank networks roughly and are not the accuracies of trained
-networks. Dashed: the budget. Dotted: the front. Buttons change the cost (multiply-accumulates; parameters; activations
-held at once, a byte each; measured latency with its 95 % interval). Point at a network to see what it is.</p>
-<div id="scatter"></div>
-<h2>Best so far</h2>
-<p>Against the compute spent, networks in the order in which they were proposed.</p>
-<div id="sofar"></div>{% endif %}
-{% for view in views %}{% set number = loop.index0 %}
-{% if views|length > 1 %}<h1>{{ view.name }}</h1>{% endif %}
-<h2>The run</h2>
-<dl>{% for name, said in facts[number] %}<dt>{{ name }}</dt><dd>{{ said }}</dd>{% endfor %}</dl>
-{% if number in trained %}<h2>Networks</h2>
-<div class="wide"><table>
-<tr><th>network</th><th>MACs</th><th>params</th><th>peak</th>{% if view.plan.timed %}<th>ms (95 %)</th>{% endif %}\
-<th>val top-1</th><th>images</th><th>against {{ view.baseline }}</th></tr>
-{% for row in rows[number] %}{% set t = row.trial %}
-<tr{% if row.best %} class="best"{% endif %}><td>{{ row.name }}</td><td>{{ "%.2f"|format(t.cost.macs / 1e6) }} M</td>\
-<td>{{ "%.3f"|format(t.cost.params / 1e6) }} M</td><td>{{ "%.0f"|format(t.cost.peak / 1024) }} KB</td>\
-{% if view.plan.timed %}<td>{% if t.latency %}{{ "%.3f"|format(t.latency.median_ms) }} \
-({{ "%.3f"|format(t.latency.low_ms) }}-{{ "%.3f"|format(t.latency.high_ms) }}){% endif %}</td>{% endif %}\
-<td>{{ "%.2f"|format(t.score) }} %</td><td>{{ t.scores|sum(attribute="images")|commas }}</td>\
-<td>{% if "gain" in row %}<span class="{{ "good" if row.gain > 0 else "bad" }}">\
-{{ "%+.2f"|format(row.gain) }}</span>{% else %}{{ row.said }}{% endif %}</td></tr>
-{% endfor %}</table></div>
-<h2>The best network beside {{ view.baseline }}</h2>
-<p>A row for each block, from the image down: the map it gives, what it is, its channels, its share of the
-multiply-accumulates.</p>
-<div class="drawings">{% for drawing in drawings[number] %}{{ drawing|safe }}{% endfor %}</div>
-<h2>Rung by rung</h2>
-<p>Each line is a network; in each wave the better half goes on.</p>
-<div id="rungs{{ number }}"></div>{% endif %}
-{% if view.importance %}<h2>Which choices mattered</h2>
-<p>By fANOVA over all networks of the space that were trained, at the first rung, for choices that each of them makes.
-With so few networks it is a hint, and no measurement: choices that depend on each other share what they account
-for.</p>
-<div id="importance{{ number }}"></div>{% endif %}
-{% if view.calibration %}<h2>How well short trainings rank</h2>
-<p>Spearman's correlation with a longer training, 95 % intervals by resampling networks.</p>
-<div id="calibration{{ number }}"></div>{% endif %}
-{% if number in trained %}<h2>Where the time went</h2>
-<div id="waves{{ number }}"></div>{% endif %}
-{% for trial in view.trials if trial.state == "failed" %}{% if loop.first %}<h2>Failures</h2>{% endif %}
-<details><summary>trial {{ trial.index }}, {{ trial.anchor or trial.arch_id }}</summary>
-<pre>{{ trial.error }}</pre></details>
-{% endfor %}
-<details><summary>The plan</summary><pre>{{ plans[number] }}</pre></details>
-{% endfor %}
-<p>FLOPs are multiply-accumulates of convolutions and linear layers, one image. Written by nas.</p>
-<script>
-const figures = { {% for name, figure in figures.items() %}"{{ name }}": {{ figure|safe }},{% endfor %} };
-for (const [name, figure] of Object.entries(figures)) {
-  Plotly.newPlot(name, figure.data, figure.layout, { responsive: true, displayModeBar: false });
-}
-</script>
-</body>
-</html>
-"""

@@ -20,7 +20,7 @@ from nas.report import View, page
 from nas.request import viewed
 from nas.values import to_json
 from search_spaces import ANCHORS, LIGHTWEIGHT
-from tests.test_cli import nas_here
+from tests.test_cli import nas, nas_here
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -163,7 +163,7 @@ def test_a_run_without_trials_has_a_page(view: View) -> None:
 
 def test_report_and_diagram_from_the_command_line(result: Result, here: Path) -> None:
     assert result.path
-    assert nas_here("report", result.path).stdout == f"{result.path / 'report.html'}\n"
+    assert nas("report", result.path).stdout == f"{result.path / 'report.html'}\n"
     assert (result.path / "report.html").read_text().startswith("<!doctype html>")
     assert nas_here("diagram", "lowres-mobilenet").returncode == 0
     assert (here / "lowres-mobilenet.svg").read_text().startswith("<svg")
