@@ -192,7 +192,7 @@ def viewed(path: Path) -> "tuple[View, list[str]]":
     found = read_value(folder, "calibration", Calibration)
     best = read_best(folder, trials)
     return View(
-        path.name, plan, tuple(trials), best, read_tallies(folder), importance(trials), found, BASELINE
+        path.resolve().name, plan, tuple(trials), best, read_tallies(folder), importance(trials), found, BASELINE
     ), problems
 
 
