@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from nas.arch import Arch, walk
+from nas.diagram import told
 from nas.outcome import FORMATS, Export, Outcome
 from nas.recipes import Course
-from nas.values import to_data
 
 SNIPPETS = {
     "python": """from model import CLASSES, load, preprocess
@@ -58,12 +58,9 @@ def snippet(form: str, arch: Arch) -> str:
 def _layers(arch: Arch) -> list[dict[str, object]]:
     rows = []
     for layer in walk(arch):
-        place, said = layer.place, to_data(layer.place.part)
-        said = {key: value for key, value in said.items() if key != "kind"}
-        told = ", ".join(f"{key} {value}" for key, value in said.items() if not isinstance(value, dict | list))
-        kind = f"{type(place.part).__name__}({told})"
+        place = layer.place
         rows.append(
-            {"name": layer.name, "kind": kind, "cin": place.cin, "cout": place.cout, "size": place.size}
+            {"name": layer.name, "kind": told(layer), "cin": place.cin, "cout": place.cout, "size": place.size}
             | {"out": layer.drawn.out.size}
         )
     return rows

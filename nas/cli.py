@@ -352,21 +352,20 @@ def export(
 
     Example: [bold]nas export runs/lowres-mobilenet-cifar10-quick[/bold]
     """
+    from nas.outcome import FORMATS
     from nas.request import trained
 
     with refusing():
-        names = formats.replace(" ", "").split(",")
+        names = list(dict.fromkeys(formats.replace(" ", "").split(",")))
+        for name in names:
+            one_of(tuple(FORMATS), name, "format")
         taken = trained(network, weights, dataset, data, to)
 
     from nas.live import working
-    from nas.outcome import FORMATS
-    from nas.runs import RunFailed
     from nas.screen import print_export
     from nas.takehome import deliver
 
     with refusing(), working(quiet) as watch:
-        for name in names:
-            one_of(tuple(FORMATS), name, "format")
         try:
             exported = deliver(taken, names, seconds, int8_loss, watch)
         except OSError as error:
@@ -374,8 +373,6 @@ def export(
                 f"{taken.export} cannot be written: {error.strerror or error}; it is whole where it has export.json",
                 1,
             )
-        except RunFailed as error:
-            fail(str(error), 1)
         except KeyboardInterrupt:
             fail(f"interrupted; {taken.export} is whole where it has export.json", 130)
     print_export(taken.export, exported, json)

@@ -20,7 +20,7 @@ from nas import __version__
 from nas.arch import arch_id, cost
 from nas.data import Data, load_test
 from nas.evaluate import loaded
-from nas.fit import answered, begun, by_class, network, restored, right, state, train_epoch, training_images
+from nas.fit import begun, by_class, network, restored, right, state, train_epoch, training_images
 from nas.outcome import Made, Outcome, Tested
 from nas.recipes import Course, Teacher
 from nas.runs import (
@@ -36,7 +36,7 @@ from nas.runs import (
     write_value,
     write_weights,
 )
-from nas.train import Tick, device
+from nas.train import Tick, answered, device
 from nas.trial import Score
 from nas.weights import put, read, to_bytes
 from nas.workers import Job, Workers

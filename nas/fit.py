@@ -25,7 +25,7 @@ from nas.model import build
 from nas.outcome import Epoch, History
 from nas.plan import derived_seed
 from nas.recipes import Course, Decay, Teacher, Training
-from nas.train import Diverged, Tick, augmented, device, keep_freed_memory, normalised, precision
+from nas.train import Diverged, Tick, answered, augmented, device, keep_freed_memory, normalised, precision
 from nas.values import from_data, to_data
 
 
@@ -215,18 +215,6 @@ def _distilled(loss: Tensor, logits: Tensor, taught: Tensor, teacher: Teacher) -
         (logits / warm).log_softmax(1), (taught / warm).log_softmax(1), reduction="batchmean", log_target=True
     )
     return (1 - teacher.share) * loss + teacher.share * warm**2 * distance
-
-
-@torch.no_grad()
-def answered(model: nn.Module, data: Data, images: Images, batch: int = 100) -> Tensor:
-    """Logits (N, classes) of `model` on `images`, fp32, on the CPU."""
-    where = next(model.parameters()).device
-    model.eval().to(memory_format=torch.channels_last)
-    parts = []
-    for pixels in images.pixels.split(batch):
-        with precision(where):
-            parts.append(model(normalised(pixels.to(where), data)).float().cpu())
-    return torch.cat(parts)
 
 
 def right(logits: Tensor, labels: Tensor, first: int = 1) -> float:

@@ -98,7 +98,7 @@ def _axis(trial: Trial, name: str) -> float | None:
     return value / AXES[name][1]
 
 
-def _hover(view: View, trial: Trial) -> str:
+def _hover(trial: Trial) -> str:
     spent = trial.cost
     lines = [
         f"<b>{escape(_name(trial))}</b> ({trial.state}, trial {trial.index}, wave {trial.wave})",
@@ -165,7 +165,7 @@ def scatter(views: Sequence[View]) -> Any:
                     text=[escape(_name(t)) for t in trials] if not mode else None,
                     textposition="top center",
                     textfont={"size": 10},
-                    hovertext=[_hover(view, t) for t in trials],
+                    hovertext=[_hover(t) for t in trials],
                     hoverinfo="text",
                 )
             )
@@ -281,7 +281,7 @@ def rungs(view: View) -> Any:
                 y=[score.top1 for score in trial.scores],
                 mode="lines+markers",
                 line={"color": style[0], "width": style[1]},
-                hovertext=_hover(view, trial),
+                hovertext=_hover(trial),
                 hoverinfo="text",
             )
         )

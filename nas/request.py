@@ -49,6 +49,7 @@ from search_spaces import ANCHORS, BASELINE, SPACES
 
 if TYPE_CHECKING:
     from nas.course import Trained
+    from nas.data import Data
     from nas.gate import Measure
     from nas.outcome import Made
     from nas.report import View
@@ -141,11 +142,15 @@ def resumed(path: Path, data: Path | None) -> tuple[Run, Plan, Space]:
 
     if data:
         plan = replace(plan, data=str(data.expanduser().absolute()))
-    images = loaded(plan.dataset, plan.data)
-    now, then = (images.resolution, len(images.classes)), (plan.resolution, plan.classes)
-    if now != then:
-        raise ValueError(f"{path} was begun on (resolution, classes) {then}, dataset {plan.dataset} now has {now}")
+    _same_images(path, plan.dataset, loaded(plan.dataset, plan.data), (plan.resolution, plan.classes))
     return folder, plan, where
+
+
+def _same_images(path: Path, dataset: str, images: "Data", then: tuple[int, int]) -> None:
+    """Raises ValueError where the images are not of the resolution and classes that a run was begun on."""
+    now = images.resolution, len(images.classes)
+    if now != then:
+        raise ValueError(f"{path} was begun on (resolution, classes) {then}, dataset {dataset} now has {now}")
 
 
 def calibration_begun(
@@ -267,10 +272,8 @@ def course_resumed(path: Path, data: Path | None) -> tuple[Run, Course]:
 
     from nas.evaluate import loaded
 
-    images = loaded(course.dataset, course.data)
-    now, then = (images.resolution, len(images.classes)), (course.arch.resolution, course.arch.classes)
-    if now != then:
-        raise ValueError(f"{path} was begun on (resolution, classes) {then}, dataset {course.dataset} now has {now}")
+    then = course.arch.resolution, course.arch.classes
+    _same_images(path, course.dataset, loaded(course.dataset, course.data), then)
     return folder, course
 
 

@@ -24,8 +24,8 @@ from nas.graph import (
     Shuffle,
     Slice,
 )
+from nas.profile import NAMES, POOLS
 
-ACTIVATIONS = {"relu": "ReLU", "relu6": "ReLU6", "hswish": "Hardswish", "hsigmoid": "Hardsigmoid", "sigmoid": "Sigmoid"}
 GAINED = '''
 class Gained(nn.Module):
     """Its input times one learnt number."""
@@ -199,10 +199,10 @@ def _module(node: Node) -> str | None:
         case Norm():
             return f"nn.BatchNorm2d({cin})"
         case Act(name):
-            return f"nn.{ACTIVATIONS[name]}()"
+            return f"nn.{NAMES[name]}()"
         case Pool(mode, kernel, stride, pad, ceil):
             said = [str(kernel), f"stride={stride}"] + [f"padding={pad}"] * (pad != 0) + ["ceil_mode=True"] * ceil
-            return f"nn.{mode.capitalize()}Pool2d({', '.join(said)})"
+            return f"nn.{POOLS[mode]}({', '.join(said)})"
         case Mean():
             return "nn.AdaptiveAvgPool2d(1)"
         case Gain():

@@ -141,13 +141,18 @@ def _check_finite(loss: Tensor, recipe: Recipe) -> None:
 
 
 @torch.no_grad()
-def top1(model: nn.Module, data: Data, images: Images, batch: int = 100) -> float:
-    """Share of `images` whose class `model` ranks first, in percent."""
+def answered(model: nn.Module, data: Data, images: Images, batch: int = 100) -> Tensor:
+    """Logits (N, classes) of `model` on `images`, fp32, on the CPU."""
     where = next(model.parameters()).device
     model.eval().to(memory_format=torch.channels_last)
-    right = 0
-    for pixels, labels in zip(images.pixels.split(batch), images.labels.split(batch), strict=True):
+    parts = []
+    for pixels in images.pixels.split(batch):
         with precision(where):
-            guess = model(normalised(pixels.to(where), data)).argmax(1)
-        right += int((guess == labels.to(where)).sum())
+            parts.append(model(normalised(pixels.to(where), data)).float().cpu())
+    return torch.cat(parts)
+
+
+def top1(model: nn.Module, data: Data, images: Images, batch: int = 100) -> float:
+    """Share of `images` whose class `model` ranks first, in percent."""
+    right = int((answered(model, data, images, batch).argmax(1) == images.labels).sum())
     return 100 * right / len(images)

@@ -11,7 +11,7 @@ from torch import nn
 
 from nas.arch import Arch, Head, Stage, Stem
 from nas.blocks import Bottleneck
-from nas.data import Data, Images, load
+from nas.data import Data, load
 from nas.fit import Learner, _decayed, begun, by_class, restored, right, state, train_epoch
 from nas.model import build
 from nas.recipes import TRAININGS, Course, Teacher, Training
@@ -109,7 +109,7 @@ def test_a_teacher_is_listened_to() -> None:
     learner = begun(asked, 0)
     for _ in range(6):
         train_epoch(learner, asked, DATA, 0, always)
-    from nas.fit import answered
+    from nas.train import answered
 
     answers = answered(learner.learnt, DATA, DATA.val).argmax(1)
     assert (answers == 3).float().mean() > 0.9
@@ -185,4 +185,3 @@ def test_images_stay_images() -> None:
     assert harder.shape == (20, 32, 32, 3) and harder.dtype == torch.uint8
     images, shares = mixed(torch.randn(20, 3, 32, 32), DATA.train.labels[:20], 10, HARD)
     assert images.shape == (20, 3, 32, 32) and torch.allclose(shares.sum(1), torch.ones(20))
-    assert isinstance(DATA.train, Images)

@@ -6,15 +6,15 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 ROOMS = [
     # The standard library only:
-    "values", "graph", "sizes", "classics", "blocks", "arch", "source", "space", "timing", "plan", "recipes", "outcome",
-    "trial", "pareto", "survey", "runs", "profile",
+    "values", "graph", "sizes", "classics", "blocks", "arch", "space", "timing", "plan", "recipes", "outcome",
+    "trial", "pareto", "survey", "runs", "profile", "source",
     # The others:
     "agent", "checker", "onnx_graph", "quantize", "model", "counting", "weights", "data", "augment", "train", "fit",
     "evaluate", "journal", "surrogate", "propose", "workers", "latency", "forecast", "gate", "waves", "calibrate",
-    "course", "card", "takehome", "api", "diagram", "report",
+    "course", "diagram", "card", "takehome", "api", "report",
     "request", "tables", "live", "screen", "cli", "__main__",
 ]  # fmt: skip
-STDLIB_ONLY = ROOMS[: ROOMS.index("profile") + 1]
+STDLIB_ONLY = ROOMS[: ROOMS.index("source") + 1]
 DOORS = {
     "torch": {
         "model", "counting", "weights", "data", "augment", "train", "fit", "evaluate", "latency", "course", "takehome",
