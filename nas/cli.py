@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar, get_args
 
@@ -71,11 +72,17 @@ def interruptible(halt: "Halt") -> Iterator[None]:
 @contextmanager
 def keeping(command: str, folder: "Run") -> Iterator[None]:
     """Turns what ends a run early into an error line that says how it is gone on with."""
-    from nas.runs import RunFailed, RunInUse
+    from nas.conditions import now, session
+    from nas.runs import RunFailed, RunInUse, append_session
 
     kept = f"what is finished is kept: nas {command} --resume {folder.path}"
+    here = session()
     try:
-        yield
+        append_session(folder, here)
+        try:
+            yield
+        finally:
+            append_session(folder, replace(here, ended=now()))
     except KeyboardInterrupt:
         fail(f"interrupted; {kept}", 130)
     except (RunInUse, ConnectionError) as error:
@@ -142,6 +149,9 @@ def search(
     objective: Annotated[
         str, typer.Option(help="accuracy, or a front of it against macs, params, peak or latency: accuracy,macs.")
     ] = "accuracy",
+    proposals: Annotated[
+        str, typer.Option(help="surrogate: what earlier networks promise; random: chance alone, to compare with.")
+    ] = "surrogate",
     workers: Annotated[
         int | None,
         typer.Option(help="Trainings side by side, one thread each; by default one a core. One needs no Ray."),
@@ -177,7 +187,9 @@ def search(
             names = tuple(objective.replace(" ", "").split(","))
             asked = device is not None or measure_command is not None or measure_threads != 1
             meter = search_meter(device or "here", measure_command, measure_threads) if asked else None
-            folder, plan, where = begun(budget or [], dataset, data, space, trials, seed, names, run, meter)
+            folder, plan, where = begun(
+                budget or [], dataset, data, space, trials, seed, names, run, meter, "", proposals
+            )
 
     from nas.api import crew, trainer
     from nas.live import progress
@@ -211,7 +223,7 @@ def calibrate(
     space: Annotated[str, typer.Option(help="Search space: lightweight or lowres.")] = "lightweight",
     networks: Annotated[int, typer.Option(help="How many networks, Low-res MobileNet among them.")] = 10,
     proxy: Annotated[
-        list[str] | None, typer.Option(help="To compare: proxy, half or long; by default the first two.")
+        list[str] | None, typer.Option(help="To compare: proxy, short or half; by default the first two.")
     ] = None,
     images: Annotated[int, typer.Option(help="Training images of the longer training.")] = 40_000,
     epochs: Annotated[int, typer.Option(help="Epochs of the longer training.")] = 3,
@@ -410,6 +422,24 @@ def show(
     if len(problems) > 3:
         print(f"nas: warning: {len(problems) - 3} more records cannot be read", file=sys.stderr)
     print_result(folder, plan, found, read_best(folder, found), BASELINE, json)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of searches, calibrations and full trainings.")],
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Print runs beside each other: what searches spent and found, and trained networks by their test accuracy.
+
+    Example: [bold]nas compare runs/*[/bold]
+    """
+    from nas.request import compared
+    from nas.verdict import print_compared
+    from search_spaces import BASELINE
+
+    with refusing():
+        rows = [compared(run) for run in runs]
+    print_compared(rows, BASELINE, json)
 
 
 @app.command()
@@ -620,6 +650,9 @@ def measure(
     write_agent: Annotated[
         Path | None, typer.Option(help="Write agent.py, which measures on another machine, to this file, and end.")
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep each figure in its run's folder, where nas compare finds it.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -645,12 +678,14 @@ def measure(
         names = [*(networks or []), *(anchor_names(resolution) if anchors else [])]
         if not names:
             raise ValueError("name a network: an anchor, an arch.json or a run's folder; or give --anchors")
+        if keep and (strays := [name for name in names if not (Path(name) / "course.json").is_file()]):
+            raise ValueError(f"--keep is for folders of full trainings; {strays[0]} is none")
         archs = [architecture(name, resolution, None) for name in names]
         beside = [architecture(reference, arch.resolution, arch.classes) for arch in archs]
 
     from nas.latency import energy_of, measured
     from nas.live import measuring
-    from nas.runs import RunFailed
+    from nas.runs import Run, RunFailed, write_value
     from nas.screen import Figures, print_measured
 
     rows = []
@@ -660,6 +695,8 @@ def measure(
             try:
                 with refusing():
                     rows.append(Figures(name, arch, measured(arch, other, meter), energy_of(arch, meter, energy)))
+                if keep:
+                    write_value(Run(Path(name)), "latency", rows[-1].latency)
             except KeyboardInterrupt:
                 break
             except RunFailed as error:

@@ -2,22 +2,18 @@
 each from its last checkpoint, side by side where there are workers.
 """
 
-import platform
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
-from subprocess import DEVNULL, SubprocessError, check_output
 
 import torch
 from torch import Tensor, nn
 
-from nas import __version__
 from nas.arch import arch_id, cost
+from nas.conditions import versions
 from nas.data import Data, load_test
 from nas.evaluate import loaded
 from nas.fit import begun, by_class, network, restored, right, state, train_epoch, training_images
@@ -206,18 +202,6 @@ def _tested(run: Run, course: Course, data: Data) -> Outcome:
         versions=versions(("torch", "torchvision")),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of Python, nas and `packages`; "git": the commit of nas, with -dirty where it has been changed."""
-    found = {"python": platform.python_version(), "nas": __version__}
-    found |= {package: version(package) for package in packages}
-    checkout = Path(__file__).parent.parent
-    if (checkout / ".git").exists():
-        asked = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12"]
-        with suppress(OSError, SubprocessError):  # no git, or a checkout that is not ours to read
-            found["git"] = check_output(asked, stderr=DEVNULL, text=True, timeout=10).strip()
-    return found
 
 
 def _device() -> str:

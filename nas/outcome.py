@@ -42,6 +42,22 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """A process that was at work in a run, and its conditions."""
+
+    command: str
+    began: str
+    """Date and time, UTC."""
+    ended: str | None
+    """None where it was killed."""
+    machine: str
+    """Its processor."""
+    cores: int
+    """That it might use."""
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Tested:
     """A trained network on the test images, read once. Shares are in percent."""
 

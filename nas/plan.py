@@ -219,7 +219,7 @@ class Recipe:
 
 PROXY = Recipe(
     name="proxy",
-    rungs=(Rung(4_000, 1, 2_000), Rung(8_000, 1, 2_000), Rung(16_000, 1, 5_000)),
+    rungs=(Rung(6_000, 1, 2_000), Rung(20_000, 1, 5_000), Rung(30_000, 2, 10_000)),
     keep=0.5,
     batch=32,
     lr=0.1,
@@ -233,14 +233,14 @@ PROXIES = {
     recipe.name: recipe
     for recipe in (
         PROXY,
+        replace(PROXY, name="short", rungs=(Rung(4_000, 1, 2_000), Rung(8_000, 1, 2_000), Rung(16_000, 1, 5_000))),
         replace(
             PROXY, name="half", rungs=(Rung(12_000, 1, 2_000, 16), Rung(24_000, 1, 2_000, 16), Rung(16_000, 1, 5_000))
         ),
-        replace(PROXY, name="long", rungs=(Rung(8_000, 1, 2_000), Rung(16_000, 1, 2_000), Rung(32_000, 1, 5_000))),
     )
 }
 """What `nas calibrate` can compare: PROXY is the one that searches use."""
-COMPARED = ("proxy", "half")  # where nothing else is asked
+COMPARED = ("proxy", "short")  # where nothing else is asked
 LONGER = "longer"
 
 
@@ -278,6 +278,8 @@ class Plan:
     """Candidates proposed before any of them is told."""
     meter: Meter | None = None
     """How latency is measured; None where nothing asks for it, or where a function of the user's own tells it."""
+    proposals: str = "surrogate"
+    """Who says which networks are tried: the surrogate, or chance alone ("random"), to compare with."""
 
     @property
     def timed(self) -> bool:
@@ -295,10 +297,13 @@ class Plan:
                 f"objective must be accuracy, alone or followed by some of {', '.join(OBJECTIVES[1:])}, got "
                 f"{','.join(self.objective)!r}"
             )
+        if self.proposals not in PROPOSALS:
+            raise ValueError(f"proposals {self.proposals!r} is unknown; one of {', '.join(PROPOSALS)}")
         if not self.budget.limits() and not self.budget.timed:
             raise ValueError(f"budget must set a limit; {BUDGET_HELP}")
 
 
+PROPOSALS = ("surrogate", "random")
 OBJECTIVES = ("accuracy", "macs", "params", "peak", "latency")
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from nas.graph import Cost
 from nas.plan import Plan, derived_seed
-from nas.space import Choices, Space, axes, encode, least, sample, varied, wander
+from nas.space import Choices, Space, axes, encode, least, shared, varied, wander
 from nas.surrogate import Describer, Description, Surrogate
 from nas.trial import Costs, identity
 
@@ -24,6 +24,7 @@ FINDINGS = 160  # scores that the surrogate is fitted to, at the most: its time 
 STARTUP = 8  # networks of the space that have a score, before the surrogate is asked
 NEAR = 0.6  # share of the budget that a candidate takes at least, where such can be found
 DRAWS = 500  # at random for one candidate, before walking to one
+PATIENCE = 50  # draws for which what holds for a whole network is kept, until the rest of it fits the budget
 WALKS, STEPS = 20, 100
 POOL, DRAWN = 1000, 3000  # networks at random in the pool, and how many are drawn for them at the most
 PARENTS, CHILDREN = 8, 25  # how many of the best are varied, and how often each
@@ -85,7 +86,8 @@ class Proposer:
         rng = random.Random(derived_seed(self.plan.seed, f"wave {wave}" + f" again {ask}" * (ask > 0)))
         told = [item for item in known if item.candidate.choices and item.scores]
         new = set(seen)
-        chosen = self._promising(told, size, new, rng, foretold) if len(told) >= STARTUP else []
+        learnt = len(told) >= STARTUP and self.plan.proposals == "surrogate"
+        chosen = self._promising(told, size, new, rng, foretold) if learnt else []
         while len(chosen) < size:
             candidate = self._at_random(rng, new, foretold)
             if candidate is None:
@@ -134,8 +136,9 @@ class Proposer:
         """The networks with the highest expected improvement that could be found, added to `new`."""
         told = _telling(told)
         pool = _Pool(self, new, foretold)
+        draws, taken = _Draws(self.space, rng), False
         for _ in range(DRAWN):
-            pool.add(*varied(self.space, {}, (), rng))
+            taken = pool.add(*draws.next(taken))
             if len(pool.found) >= POOL:
                 break
         best = sorted(told, key=lambda item: (-len(item.scores), -item.scores[-1]))[:PARENTS]
@@ -198,11 +201,32 @@ class Proposer:
         return second_best
 
     def _random_networks(self, rng: random.Random) -> Iterator[Any]:
+        draws = _Draws(self.space, rng)
         for _ in range(DRAWS):
-            yield sample(self.space, rng)
+            yield draws.next(False)[1]
         start = cheapest(self.space, self.plan, rng, self.costs)
         for _ in range(WALKS):
             yield wander(self.space, start, lambda arch: self.plan.budget.keeps(self.costs(arch)), STEPS, rng)
+
+
+class _Draws:
+    """Random networks. What one choice settles in several places, as kinds of blocks, is drawn once and stays until a
+    network with it has been taken, PATIENCE draws at the most: else kinds of which most networks are over the budget
+    would hardly ever be tried."""
+
+    def __init__(self, space: Space, rng: random.Random) -> None:
+        self.space, self.rng, self.shared = space, rng, shared(space)
+        self.settled: Choices = {}
+        self.left = 0
+
+    def next(self, taken: bool) -> tuple[Choices, Any]:
+        """The choices of a network, and the network; `taken`: whether the one before was."""
+        if taken or not self.left:
+            self.settled, self.left = {}, PATIENCE
+        choices, network = varied(self.space, self.settled, (), self.rng)
+        self.settled = {name: label for name, label in choices.items() if name in self.shared}
+        self.left -= 1
+        return choices, network
 
 
 class _Pool:
@@ -215,18 +239,20 @@ class _Pool:
         self.chances: list[float] = []
         """That each is fast enough, as foretold."""
 
-    def add(self, choices: Choices, network: Any) -> None:
-        """Takes a network in if it belongs there."""
+    def add(self, choices: Choices, network: Any) -> bool:
+        """Takes a network in if it belongs there; whether it does."""
         plan, spent = self.proposer.plan, self.proposer.costs(network)
         least = 0.0 if len(plan.objective) > 1 else NEAR
         if not self.proposer.keeps(network, spent, self.foretold, least):
-            return
+            return False
         key = identity(network)  # takes longer than the cost
-        if key not in self.tried:
-            self.tried.add(key)
-            self.found.append(Candidate(network, choices, spent, key))
-            self.rows.append(self.proposer.describer(network, choices, spent))
-            self.chances.append(self.foretold(network)[1] if self.foretold else 1.0)
+        if key in self.tried:
+            return False
+        self.tried.add(key)
+        self.found.append(Candidate(network, choices, spent, key))
+        self.rows.append(self.proposer.describer(network, choices, spent))
+        self.chances.append(self.foretold(network)[1] if self.foretold else 1.0)
+        return True
 
     def vary(self, parents: Sequence[Candidate], rng: random.Random) -> None:
         """Takes in variations of `parents`, one to three axes from them."""

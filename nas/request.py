@@ -38,6 +38,7 @@ from nas.runs import (
     open_course,
     open_run,
     read_best,
+    read_sessions,
     read_tallies,
     read_trials,
     read_value,
@@ -48,6 +49,7 @@ from nas.values import from_json
 from search_spaces import ANCHORS, BASELINE, SPACES
 
 if TYPE_CHECKING:
+    from nas.compare import Calibrated, Drilled, Searched
     from nas.course import Trained
     from nas.data import Data
     from nas.gate import Measure
@@ -72,6 +74,7 @@ def begun(
     name: str | None,
     meter: Meter | None = None,
     kind: str = "",
+    proposals: str = "surrogate",
 ) -> tuple[Run, Plan, Space]:
     """A new run for what was asked. Nothing is written before all of it has been found possible."""
     if not budget:
@@ -80,7 +83,7 @@ def begun(
     template = named(SPACES, space, "space")
     _free(name)
     dataset = _absolute(dataset)
-    plan = Plan(limits, dataset, space, "", trials, seed, PROXY, 32, 10, objective)
+    plan = Plan(limits, dataset, space, "", trials, seed, PROXY, 32, 10, objective, proposals=proposals)
     if meter and not plan.timed:
         raise ValueError("latency is measured where --budget or --objective asks for it, as in --budget 25MFLOPs,1.5ms")
     meter = replace(meter or MEASURED, reference=limits.reference or BASELINE) if plan.timed else None
@@ -94,7 +97,9 @@ def begun(
         cheapest(fitted(template, RESOLUTION, CLASSES[dataset]), plan, random.Random(seed), cost)
     folder = str(data.expanduser().absolute()) if data else None
     plan, where = proxy_plan(limits, dataset, folder, template, trials, seed, objective, plan.wave)
-    plan = replace(plan, budget=parse_budget(budget, anchor_costs(plan.resolution, plan.classes)), meter=meter)
+    plan = replace(
+        plan, budget=parse_budget(budget, anchor_costs(plan.resolution, plan.classes)), meter=meter, proposals=proposals
+    )
     cheapest(where, plan, random.Random(seed), cost)  # raises where nothing keeps the budget
     return create(_folder(name, f"{kind}{dataset.split('/')[-1]}-{','.join(budget)}"), plan), plan, where
 
@@ -199,6 +204,33 @@ def viewed(path: Path) -> "tuple[View, list[str]]":
     return View(
         path.resolve().name, plan, tuple(trials), best, read_tallies(folder), importance(trials), found, BASELINE
     ), problems
+
+
+def compared(path: Path) -> "Searched | Calibrated | Drilled":
+    """The run in folder `path` as one that others are held against. Raises ValueError where it has not come to that."""
+    from nas.calibrate import Calibration
+    from nas.compare import Calibrated, Drilled, Searched
+    from nas.outcome import Export
+    from nas.timing import Latency
+
+    name = path.resolve().name
+    if is_course(path):
+        folder, course, outcome = course_taken(path)
+        exported = read_value(Run(folder.export), "export", Export)
+        latency = read_value(folder, "latency", Latency)
+        return Drilled(name, course, outcome, exported, latency, tuple(read_sessions(folder)))
+    folder, plan = open_run(path)
+    sessions = tuple(read_sessions(folder))
+    recipes = read_value(folder, "recipes", Recipes)
+    if recipes:
+        found = read_value(folder, "calibration", Calibration)
+        if found is None:
+            raise ValueError(f"{path} has not ended; go on with nas calibrate --resume {path}")
+        return Calibrated(name, plan, recipes, found, sessions)
+    trials, problems = read_trials(folder)
+    if problems:
+        raise ValueError(problems[0])
+    return Searched(name, plan, tuple(trials), read_best(folder, trials), read_tallies(folder), sessions)
 
 
 def course_begun(

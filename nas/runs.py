@@ -7,6 +7,7 @@
     latencies.jsonl a line for each network that was measured, and one for the reference network before them
     proposed.jsonl  a line for each wave: how many networks were looked at for it, and why they were refused
     calibration.json, recipes.json   of a calibration: what it found, and the trainings that it compares
+    sessions.jsonl  two lines for each process that was at work here: when it began, and when it ended
     work/           scores and states of candidates between two rungs; gone when the search ends
 
     course.json     of a full training, instead of plan.json: what was asked
@@ -29,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from nas.outcome import History
+from nas.outcome import History, Session
 from nas.plan import Plan
 from nas.recipes import Course
 from nas.timing import Latency
@@ -234,6 +235,19 @@ def read_tallies(run: Run) -> dict[int, dict[str, float]]:
             wave, tally = json.loads(line)
             found[int(wave)] = {str(name): number for name, number in tally.items()}
     return found
+
+
+def append_session(run: Run, session: Session) -> None:
+    """Puts on disk that a process is at work in the run, or, with its end, that it has been."""
+    _append(run.path / "sessions.jsonl", to_json(session))
+
+
+def read_sessions(run: Run) -> list[Session]:
+    """The processes that were at work in the run, in the order they began."""
+    found = {}
+    for session in (session for line in _lines(run.path / "sessions.jsonl") for session in _read(Session, line)):
+        found[session.began] = session  # the line with its end comes last
+    return [found[began] for began in sorted(found)]
 
 
 def write_best(run: Run, trial: Trial) -> None:

@@ -88,6 +88,13 @@ def axes(space: Space) -> dict[str, tuple[Label, ...]]:
     return found
 
 
+def shared(space: Space) -> frozenset[str]:
+    """The axes of which one choice fills several places."""
+    named: dict[str, tuple[Label, ...]] = {}
+    _find_named(space.template, named)
+    return frozenset(named)
+
+
 def sample(space: Space, rng: random.Random) -> Any:
     """A network drawn with equal odds for the choices of each axis."""
     return draw(space, lambda _name, choices: rng.choice(choices))

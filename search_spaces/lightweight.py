@@ -7,6 +7,7 @@ own. Low-res MobileNet and the five networks it came from, MobileNetV1 x0.5 and 
 
 from nas.arch import Arch, Head, Stage, Stem
 from nas.blocks import HL, Bottleneck, Ghost, Partial, Separable, ShuffleV2, Split
+from nas.classics import Basic
 from nas.space import Space, of, one_of
 
 EXPAND = one_of(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
@@ -19,7 +20,7 @@ SE = one_of(0.0, 0.25)
 NEAR, FAR = one_of((3,), (5,)), one_of((5,), (7,))  # the kernels of the two paths
 KINDS = (
     of(Bottleneck, expand=EXPAND, kernel=one_of((3,), (5,), (3, 5), "filled"), se=SE, **ACTS),
-    of(Partial, block=of(Bottleneck, expand=EXPAND, se=SE, **ACTS), share=one_of(0.25, 0.5, 0.75)),
+    of(Partial, block=one_of(of(Bottleneck, expand=EXPAND, se=SE, **ACTS), Basic()), share=one_of(0.25, 0.5, 0.75)),
     of(  # dual path: DP-block A where the shape is kept, B elsewhere
         Split,
         paths=(
@@ -28,6 +29,7 @@ KINDS = (
         ),
     ),
     of(Ghost, expand=EXPAND, se=SE),
+    Basic(),
     ShuffleV2(),
     HL(),
     Separable(),

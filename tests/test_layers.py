@@ -9,10 +9,10 @@ ROOMS = [
     "values", "graph", "sizes", "classics", "blocks", "arch", "space", "timing", "plan", "recipes", "outcome",
     "trial", "pareto", "survey", "runs", "profile", "source",
     # The others:
-    "agent", "checker", "onnx_graph", "quantize", "model", "counting", "weights", "data", "augment", "train", "fit",
-    "evaluate", "journal", "surrogate", "propose", "workers", "latency", "forecast", "gate", "waves", "calibrate",
-    "course", "diagram", "card", "takehome", "api", "report",
-    "request", "tables", "live", "screen", "cli", "__main__",
+    "agent", "conditions", "checker", "onnx_graph", "quantize", "model", "counting", "weights", "data", "augment", "train",
+    "fit", "evaluate", "journal", "surrogate", "propose", "workers", "latency", "forecast", "gate", "waves", "calibrate",
+    "course", "compare", "diagram", "card", "takehome", "api", "report",
+    "request", "tables", "live", "verdict", "screen", "cli", "__main__",
 ]  # fmt: skip
 STDLIB_ONLY = ROOMS[: ROOMS.index("source") + 1]
 DOORS = {
@@ -22,7 +22,7 @@ DOORS = {
     },
     "safetensors": {"weights"},
     "onnx": {"onnx_graph"},
-    "onnxruntime": {"agent", "checker", "quantize"},
+    "onnxruntime": {"agent", "conditions", "checker", "quantize"},
     "torchvision": {"data", "augment"},
     "sklearn": {"data", "fit", "surrogate", "forecast"},  # datasets, metrics, a Gaussian process, least squares
     "executorch": {"takehome", "checker"},

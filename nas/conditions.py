@@ -1,0 +1,42 @@
+"""Under which conditions figures come about: the machine, versions, and when a command was at work."""
+
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from subprocess import DEVNULL, SubprocessError, check_output
+
+from nas import __version__
+from nas.agent import device
+from nas.outcome import Session
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of Python, nas and `packages`; "git": the commit of nas, with -dirty where it has been changed."""
+    found = {"python": platform.python_version(), "nas": __version__}
+    for package in packages:
+        with suppress(PackageNotFoundError):  # Ray, say, where one worker does
+            found[package] = version(package)
+    checkout = Path(__file__).parent.parent
+    if (checkout / ".git").exists():
+        asked = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12"]
+        with suppress(OSError, SubprocessError):  # no git, or a checkout that is not ours to read
+            found["git"] = check_output(asked, stderr=DEVNULL, text=True, timeout=10).strip()
+    return found
+
+
+def now() -> str:
+    """Date and time, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def session() -> Session:
+    """This process, which has just begun."""
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    packages = ("torch", "torchvision", "ray", "optuna", "scikit-learn", "onnxruntime")
+    return Session(command, now(), None, device(), len(os.sched_getaffinity(0)), versions(packages))

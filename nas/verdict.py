@@ -1,0 +1,176 @@
+"""Runs beside each other as tables on standard output, or as JSON."""
+
+import json as jsonlib
+from collections.abc import Sequence
+
+from nas.compare import Calibrated, Drilled, Searched, against, hours
+from nas.outcome import Session
+from nas.tables import FLOPS_ARE, console_of, print_table, say
+from nas.trial import Trial
+from nas.values import to_data
+
+WIDE = 150
+
+
+def print_compared(rows: Sequence[Searched | Calibrated | Drilled], baseline: str, json: bool) -> None:
+    """Prints a table of the searches, one of each calibration, and one of the full trainings beside `baseline`."""
+    if json:
+        print(jsonlib.dumps({"flops": FLOPS_ARE, "runs": [_data(row, baseline) for row in rows]}))
+        return
+    if searches := [row for row in rows if isinstance(row, Searched)]:
+        _print_searches(searches, baseline)
+    for row in rows:
+        if isinstance(row, Calibrated):
+            _print_calibration(row)
+    if trainings := [row for row in rows if isinstance(row, Drilled)]:
+        _print_trainings(trainings, baseline)
+
+
+def _data(row: Searched | Calibrated | Drilled, baseline: str) -> object:
+    kind = {Searched: "search", Calibrated: "calibration", Drilled: "training"}[type(row)]
+    derived: dict[str, object] = {"hours": hours(row.sessions)}
+    if isinstance(row, Searched):
+        derived |= {"looked_at": row.looked_at, "trained": row.trained, "images": row.images}
+        derived |= {"cpu_hours": row.cpu_hours}
+    if isinstance(row, Drilled):
+        derived |= {"name": row.name, "validated": row.validated, "int8": row.int8, "cpu_hours": row.cpu_hours}
+    return {"kind": kind, **derived, **to_data(row)}
+
+
+def _print_searches(searches: Sequence[Searched], baseline: str) -> None:
+    console = console_of(WIDE)
+    cells = []
+    for one in searches:
+        seen = one.looked_at
+        slow = one.looked_at.get("too slow", 0)
+        rival = next((trial for trial in one.trials if trial.anchor == baseline), None)
+        cells.append(
+            (
+                one.run,
+                str(one.plan.budget),
+                one.plan.proposals,
+                str(one.plan.seed),
+                f"{seen.get('drawn', 0):,}",
+                f"{seen.get('over the budget', 0):,}",
+                f"{seen.get('hopeless', 0):,}" if one.plan.timed else "-",
+                f"{slow:,}" if one.plan.timed else "-",
+                str(one.trained),
+                f"{one.images:,}",
+                f"{one.cpu_hours:.2f}",
+                _hours(one.sessions),
+                one.best.anchor or one.best.arch_id if one.best else "-",
+                _top1(one.best),
+                _top1(rival),
+            )
+        )
+    headings = (
+        "search", "budget", "proposals", "seed", "drawn", "over", "hopeless", "slow", "trained", "images", "CPU h", "h",
+        "best", "val", "baseline",
+    )  # fmt: skip
+    print_table(console, "searches", headings, cells, ("hopeless", "images", "proposals"))
+    plan, score = searches[0].plan, next((t.scores[-1] for s in searches for t in s.trials if t.scores), None)
+    lines = [
+        "drawn: networks looked at beside the anchors; over: the budget on paper; hopeless: by forecast of their "
+        "latency; slow: measured, over the limit. None of these was trained.",
+        f"val: top-1 on validation images after the proxy {plan.recipe.name}, "
+        f"{sum(rung.images * rung.epochs for rung in plan.recipe.rungs):,} images, of the network of which most is "
+        f"expected; baseline: of {baseline}, alike.",
+        "CPU h: hours of all workers that trained or validated; h: hours from beginning to end, measuring included.",
+    ]
+    if score:
+        lines += [_where([session for one in searches for session in one.sessions])]
+    say(console, [line for line in [*lines, FLOPS_ARE] if line])
+
+
+def _print_calibration(one: Calibrated) -> None:
+    console = console_of(WIDE)
+    cells = []
+    by_name = {recipe.name: recipe for recipe in one.recipes.recipes}
+    for told in one.found.agreements:
+        rungs = by_name[told.proxy].rungs[: told.rung + 1]
+        images = sum(rung.images * rung.epochs for rung in rungs)
+        spearman = f"{told.spearman.value:+.2f} ({told.spearman.low:+.2f} to {told.spearman.high:+.2f})"
+        cells.append((told.proxy, str(told.rung + 1), f"{images:,}", told.by, spearman, f"{told.minutes:.2f}"))
+    goal = one.recipes.recipes[-1].rungs[-1]
+    headings = ("proxy", "rung", "images so far", "ranked by", "Spearman (95 %)", "minutes")
+    print_table(console, f"{one.run}: {len(one.found.networks)} networks", headings, cells, ())
+    lines = [
+        f"Against {goal.images * goal.epochs:,} images in one cycle, top-1 on {goal.val_images:,} validation images; "
+        "intervals by resampling the networks; minutes of one worker, a network.",
+        _where(one.sessions),
+    ]
+    say(console, [line for line in lines if line])
+
+
+def _print_trainings(trainings: Sequence[Drilled], baseline: str) -> None:
+    console = console_of(WIDE)
+    rival = next((one for one in trainings if one.name == baseline), None)
+    cells = []
+    for one in sorted(trainings, key=lambda one: -one.outcome.top1[0]):
+        mean, deviation = one.outcome.top1
+        gain = "the baseline" if one is rival else "-"
+        if rival and one is not rival:
+            points, error = against(one, rival)
+            gain = f"{points:+.2f}" + (f" +- {error:.2f}" if error is not None else "")
+        latency = one.latency
+        cells.append(
+            (
+                one.name,
+                f"{one.outcome.cost.macs / 1e6:.2f} M",
+                f"{one.outcome.cost.params / 1e6:.3f} M",
+                f"{latency.median_ms:.3f} ({latency.low_ms:.3f}-{latency.high_ms:.3f})" if latency else "-",
+                f"{latency.ratio:.2f} ({latency.ratio_low:.2f}-{latency.ratio_high:.2f})"
+                if latency and latency.ratio
+                else "-",
+                f"{one.validated:.2f} %" if one.validated is not None else "-",
+                f"{mean:.2f} %" + (f" +- {deviation:.2f}" if deviation is not None else ""),
+                gain,
+                f"{one.int8:+.2f}" if one.int8 is not None else "-",
+                str(len(one.outcome.tested)),
+                f"{one.cpu_hours:.2f}",
+                one.run,
+            )
+        )
+    headings = (
+        "network", "FLOPs", "params", "ms (95 %)", f"x {baseline}", "val top-1", "test top-1", "gain", "int8", "seeds",
+        "CPU h", "run",
+    )  # fmt: skip
+    print_table(console, "trained networks", headings, cells, ("run", "CPU h", "params"))
+    recipes = {(one.course.dataset, one.course.training, one.outcome.train_images) for one in trainings}
+    told = [
+        f"{dataset}, recipe {training.name}: {training.epochs} epochs over {images:,} images ({training.about})"
+        for dataset, training, images in sorted(recipes, key=str)
+    ]
+    first = trainings[0].outcome
+    lines = ["; ".join(told) + "." + (" They were not trained alike!" if len(recipes) > 1 else "")]
+    lines += [
+        f"Test top-1: {first.test_images:,} images, read once, after the last epoch; mean +- standard deviation over "
+        "seeds. Gain: points of it above the baseline, +- standard error by the seeds. int8: points that the exported "
+        "int8 graph is above the same weights in fp32."
+    ]
+    if latency := next((one.latency for one in trainings if one.latency), None):
+        lines += [
+            f"Milliseconds: {latency.runtime} on {latency.device}, {latency.threads} thread"
+            f"{'s' * (latency.threads > 1)}, batch {latency.batch}, in turn with {latency.reference or baseline}."
+        ]
+    lines += [_where([session for one in trainings for session in one.sessions]), FLOPS_ARE]
+    say(console, [line for line in lines if line])
+
+
+def _top1(trial: Trial | None) -> str:
+    return f"{trial.score:.2f} %" if trial and trial.score is not None else "-"
+
+
+def _hours(sessions: Sequence[Session]) -> str:
+    spent = hours(sessions)
+    return f"{spent:.2f}" if spent is not None else "-"
+
+
+def _where(sessions: Sequence[Session]) -> str:
+    """The machines and versions that runs were made with."""
+    machines = dict.fromkeys(
+        f"{one.cores} cores of {one.machine}, "
+        + ", ".join(f"{name} {v}" for name, v in one.versions.items() if name != "git")
+        for one in sessions
+    )
+    return "; ".join(machines) + "." if machines else ""
