@@ -9,9 +9,9 @@ ROOMS = [
     "values", "graph", "sizes", "classics", "blocks", "arch", "space", "timing", "plan", "recipes", "outcome",
     "trial", "pareto", "survey", "runs", "profile", "source",
     # The others:
-    "agent", "conditions", "checker", "onnx_graph", "quantize", "model", "counting", "weights", "data", "augment", "train",
-    "fit", "evaluate", "journal", "surrogate", "propose", "workers", "latency", "forecast", "gate", "waves", "calibrate",
-    "course", "compare", "diagram", "card", "takehome", "api", "report",
+    "agent", "conditions", "checker", "onnx_graph", "quantize", "model", "counting", "weights", "data",
+    "augment", "train", "fit", "evaluate", "journal", "surrogate", "propose", "workers", "latency", "forecast",
+    "gate", "waves", "calibrate", "course", "compare", "diagram", "card", "takehome", "api", "report",
     "request", "tables", "live", "verdict", "screen", "cli", "__main__",
 ]  # fmt: skip
 STDLIB_ONLY = ROOMS[: ROOMS.index("source") + 1]
