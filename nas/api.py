@@ -86,6 +86,7 @@ def search(
     latency: Callable[[Any], Latency | float] | None = None,
     anchors: Sequence[Anchor] = (),
     objective: str = "accuracy",
+    proposals: str = "surrogate",
     wave: int = 4,
     dataset: str = "digits",
     data: str | None = None,
@@ -102,8 +103,9 @@ def search(
     network of your own costs, a `Cost` or a number of MACs; what an architecture costs is known. `latency(network)`:
     its milliseconds, where `budget` or `objective` asks for latency; by default architectures are measured here, in
     turn with the anchor that `budget` names, or the first. `anchors` are tried first, and the first of them goes
-    through all rungs. `run`: a folder that keeps all of it, and is gone on with where it exists. `workers`: trainings
-    side by side, by Ray where there are several or a `ray_address`. `time_limit`: in seconds.
+    through all rungs. `proposals`: "random" leaves them to chance, to compare with. `run`: a folder that keeps all of
+    it, and is gone on with where it exists. `workers`: trainings side by side, by Ray where there are several or a
+    `ray_address`. `time_limit`: in seconds.
 
     Raises ValueError where the request cannot be met, RunFailed after three failures in a row.
     """
@@ -115,6 +117,7 @@ def search(
         plan = Plan(limits, "", space.name, space.digest, trials, seed, recipe, 0, 0, names, wave=wave)
     else:
         plan, space = proxy_plan(limits, dataset, data, space, trials, seed, names, wave)
+    plan = replace(plan, proposals=proposals)
     costs = _costs(cost)
     cheapest(space, plan, random.Random(seed), costs)  # raises where nothing keeps the budget
     if plan.timed and latency and limits.latency_ratio is not None:

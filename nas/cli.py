@@ -443,6 +443,31 @@ def compare(
 
 
 @app.command()
+def importance(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of searches of one space.")],
+    json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Print which knobs of the space mattered in searches, and which choices were worth something.
+
+    Example: [bold]nas importance runs/cifar10-25MFLOPs[/bold]
+    """
+    from nas.compare import Searched
+    from nas.knobs import shares, told, worths
+    from nas.request import compared
+    from nas.verdict import print_knobs
+
+    with refusing():
+        rows = [compared(run) for run in runs]
+        searches = [row for row in rows if isinstance(row, Searched)]
+        if len(searches) < len(rows) or len({row.plan.space_digest for row in searches}) > 1:
+            raise ValueError("importance is told of searches of one space; leave out the others")
+        trials = told([row.trials for row in searches])
+        if len(trials) < 8:
+            raise ValueError(f"importance needs 8 trained networks besides the anchors, got {len(trials)}")
+    print_knobs([row.run for row in searches], len(trials), shares(trials), worths(trials), json)
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of searches: runs/NAME; several are compared.")],
     to: Annotated[

@@ -3,13 +3,16 @@
 import json as jsonlib
 from collections.abc import Sequence
 
+from nas.calibrate import Rank
 from nas.compare import Calibrated, Drilled, Searched, against, hours
+from nas.knobs import Share, Worth
 from nas.outcome import Session
 from nas.tables import FLOPS_ARE, console_of, print_table, say
 from nas.trial import Trial
 from nas.values import to_data
 
 WIDE = 150
+SHOWN = 12  # axes
 
 
 def print_compared(rows: Sequence[Searched | Calibrated | Drilled], baseline: str, json: bool) -> None:
@@ -155,6 +158,48 @@ def _print_trainings(trainings: Sequence[Drilled], baseline: str) -> None:
         ]
     lines += [_where([session for one in trainings for session in one.sessions]), FLOPS_ARE]
     say(console, [line for line in lines if line])
+
+
+def print_knobs(
+    runs: Sequence[str], networks: int, axes: Sequence[Share], choices: Sequence[Worth], json: bool
+) -> None:
+    """Prints which axes the scores of searches hung on, and the choices that were seen to be worth something."""
+    if json:
+        data = {
+            "runs": list(runs),
+            "networks": networks,
+            "axes": to_data(list(axes)),
+            "choices": to_data(list(choices)),
+        }
+        print(jsonlib.dumps(data))
+        return
+    console = console_of(WIDE)
+    hung = [(one.axis, *_interval(one.share, 100, "%")) for one in axes[:SHOWN]]
+    print_table(console, f"what the scores of {networks} networks hung on", ("axis", "share", "95 %"), hung, ())
+    seen = [one for one in choices if one.points.low > 0 or one.points.high < 0]
+    rows = [(one.knob, str(one.choice), str(one.networks), *_interval(one.points)) for one in seen]
+    headings = ("knob", "choice", "networks", "points", "95 %")
+    print_table(console, "choices that were worth something", headings, rows, ())
+    unseen: dict[str, list[str]] = {}
+    for one in choices:
+        if one not in seen:
+            unseen.setdefault(one.knob, []).append(str(one.choice))
+    lines = [
+        f"Of {', '.join(runs)}: the networks that were drawn, by their validation top-1 after the first rung, each "
+        "less the mean of its search. Share: of the spread of scores, by fANOVA; intervals by resampling networks.",
+        "points: of top-1, between a network that makes the choice wherever it can and one that never does. Other "
+        "knobs are not held still, so choices that came together share what they were worth.",
+    ]
+    if unseen:
+        said = "; ".join(f"{knob} {', '.join(labels)}" for knob, labels in sorted(unseen.items()))
+        lines += [f"No worth seen (the interval holds 0): {said}."]
+    say(console, lines)
+
+
+def _interval(rank: Rank, times: float = 1, unit: str = "") -> tuple[str, str]:
+    space = f" {unit}" if unit else ""
+    sign = "" if unit else "+"
+    return f"{times * rank.value:{sign}.1f}{space}", f"{times * rank.low:{sign}.1f} to {times * rank.high:{sign}.1f}"
 
 
 def _top1(trial: Trial | None) -> str:

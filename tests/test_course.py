@@ -54,7 +54,15 @@ def test_killed_and_resumed_the_weights_are_bit_for_bit_the_same(here: Path) -> 
     ]
     assert results[0]["confusion"] == results[1]["confusion"] and sum(map(sum, results[0]["confusion"])) == 360
     left = {file.name for file in (here / "runs" / "killed").rglob("*") if file.is_file()}
-    assert left == {"course.json", "arch.json", "epochs.json", "weights.safetensors", "result.json", ".lock"}
+    assert left == {
+        "course.json",
+        "arch.json",
+        "epochs.json",
+        "weights.safetensors",
+        "result.json",
+        ".lock",
+        "sessions.jsonl",
+    }
 
 
 def test_several_seeds_side_by_side_are_those_of_one_worker(here: Path) -> None:

@@ -11,7 +11,7 @@ ROOMS = [
     # The others:
     "agent", "conditions", "checker", "onnx_graph", "quantize", "model", "counting", "weights", "data",
     "augment", "train", "fit", "evaluate", "journal", "surrogate", "propose", "workers", "latency", "forecast",
-    "gate", "waves", "calibrate", "course", "compare", "diagram", "card", "takehome", "api", "report",
+    "gate", "waves", "calibrate", "course", "compare", "knobs", "diagram", "card", "takehome", "api", "report",
     "request", "tables", "live", "verdict", "screen", "cli", "__main__",
 ]  # fmt: skip
 STDLIB_ONLY = ROOMS[: ROOMS.index("source") + 1]

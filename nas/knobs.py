@@ -1,0 +1,119 @@
+"""Which knobs of a space mattered: how much of the spread of scores each accounts for, and what each choice was worth.
+
+Scores are those of the first rung, because every network that was trained has been through it, each less the mean of
+its own search. Anchors are left out: they are few, and were not drawn.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.calibrate import Rank
+from nas.journal import importance
+from nas.space import Label
+from nas.trial import Trial
+
+FORESTS = 30  # resamples for the interval of a share, each with a forest of its own
+RESAMPLES = 2_000  # for the interval of a worth
+OWN = ("width", "depth", "stride")  # of a stage
+FEWEST = 5  # networks that must make a choice, and that must not
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How much of the spread of scores the choices of an axis account for, by fANOVA, from 0 to 1."""
+
+    axis: str
+    share: Rank
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """Points of top-1 between a network that makes a choice wherever it can and one that never does."""
+
+    knob: str
+    """An axis; those of several stages, or of several blocks of a kind, are one knob."""
+    choice: Label
+    networks: int
+    """That make it somewhere."""
+    points: Rank
+
+
+def told(searches: Sequence[Sequence[Trial]]) -> list[Trial]:
+    """The trained candidates of all searches, their first scores as points above the mean of their own search."""
+    found = []
+    for trials in searches:
+        drawn = [trial for trial in trials if trial.scores and trial.choices and not trial.anchor]
+        middle = float(np.mean([trial.scores[0].top1 for trial in drawn])) if drawn else 0.0
+        for trial in drawn:
+            first = trial.scores[0]
+            found.append(replace(trial, scores=(replace(first, top1=first.top1 - middle),)))
+    return found
+
+
+def shares(trials: Sequence[Trial]) -> list[Share]:
+    """The share of each axis that all of `trials` have, the largest first, with its 95 % interval."""
+    whole = importance(trials)
+    rng = np.random.default_rng(0)
+    again: dict[str, list[float]] = {axis: [] for axis in whole}
+    for _ in range(FORESTS if whole else 0):
+        part = [trials[i] for i in rng.integers(len(trials), size=len(trials))]
+        found = importance(part)
+        for axis in whole:
+            again[axis].append(found.get(axis, 0.0))
+    rows = [Share(axis, _rank(share, again[axis])) for axis, share in whole.items()]
+    return sorted(rows, key=lambda row: -row.share.value)
+
+
+def worths(trials: Sequence[Trial]) -> list[Worth]:
+    """What each choice was worth, with its 95 % interval by resampling networks; the best first.
+
+    The slope of a straight line: score against the share of the places with that knob where the choice was made. Other
+    knobs are not held still, so choices that came together share their worth.
+    """
+    scores = np.array([trial.scores[0].top1 for trial in trials])
+    made: dict[tuple[str, Label], dict[int, float]] = defaultdict(dict)
+    having: dict[str, list[int]] = defaultdict(list)
+    for i, trial in enumerate(trials):
+        places: dict[str, Counter[Label]] = defaultdict(Counter)
+        for axis, choice in trial.choices.items():
+            places[_knob(axis)][choice] += 1
+        for knob, counts in places.items():
+            having[knob].append(i)
+            for choice, number in counts.items():
+                made[knob, choice][i] = number / counts.total()
+    rows = []
+    for (knob, choice), by in made.items():
+        who = having[knob]
+        x = np.array([by.get(i, 0.0) for i in who])
+        if min((x > 0).sum(), (x < x.max()).sum()) < FEWEST:
+            continue
+        rows.append(Worth(knob, choice, len(by), _slope(x, scores[who])))
+    return sorted(rows, key=lambda row: -row.points.value)
+
+
+def _knob(axis: str) -> str:
+    """What axes of several stages, or of several blocks, have in common: stages.2.block.expand is an `expand`.
+
+    Not sizes of stages, which mean something else in each.
+    """
+    name = axis.rpartition(".")[2]
+    return name if axis.startswith("stages.") and name not in OWN else axis
+
+
+def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> Rank:
+    def slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+        spread = x - x.mean()
+        return float(spread @ y / (spread @ spread)) if spread.any() else float("nan")
+
+    rng = np.random.default_rng(0)
+    drawn = (rng.integers(len(x), size=len(x)) for _ in range(RESAMPLES))
+    return _rank(slope(x, y), [slope(x[i], y[i]) for i in drawn])
+
+
+def _rank(value: float, again: Sequence[float]) -> Rank:
+    low, high = np.nanpercentile(again, [2.5, 97.5])
+    return Rank(value, min(value, float(low)), max(value, float(high)))

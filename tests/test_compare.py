@@ -1,0 +1,143 @@
+"""Runs beside each other, what commands leave of their conditions, which knobs mattered."""
+
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nas import outcome, search
+from nas.api import Result
+from nas.arch import Arch, cost
+from nas.compare import against, hours
+from nas.knobs import shares, told, worths
+from nas.outcome import Outcome, Session
+from nas.plan import Budget, Plan
+from nas.propose import Proposer
+from nas.request import compared
+from nas.runs import Run, append_session, create, read_sessions, write_value
+from nas.space import fitted, shared
+from nas.timing import Latency
+from nas.trial import Score, Trial
+from search_spaces import ANCHORS, LIGHTWEIGHT, SPACES
+from tests.conftest import RECIPE, plan_for
+from tests.test_cli import nas_here
+from tests.test_course import began
+
+SESSION = Session("nas train x", "2026-11-21T10:00:00+00:00", None, "a processor", 2, {"python": "3.11", "nas": "1"})
+
+
+def worth(arch: Arch, _rung: int) -> float:
+    """Networks with hswish are ten points better, whatever else they are."""
+    return 50 + 10 * (arch.stem.act == "hswish") + random.Random(repr(arch)).random()
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    folder = tmp_path_factory.mktemp("runs") / "by-chance"
+    return search(LIGHTWEIGHT, "25MFLOPs", worth, trials=40, wave=20, proposals="random", run=folder)
+
+
+def refused(message: str, *args: str) -> None:
+    done = nas_here(*args)
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+
+
+def of_seed(seed: int, top1: float) -> outcome.Tested:
+    return outcome.Tested(seed, top1, 99.0, top1, top1, top1, ((1,),), top1 - 1, 0.5, 3600.0, 100.0)
+
+
+def drilled(path: Path, *top1: float) -> Path:
+    """A full training of Low-res MobileNet that has come to `top1`, a seed each."""
+    run, course = began(path, seeds=len(top1))
+    write_value(run, "course", replace(course, network="lowres-mobilenet", arch=ANCHORS["lowres-mobilenet"].arch))
+    spent = cost(ANCHORS["lowres-mobilenet"].arch)
+    told = tuple(of_seed(seed, value) for seed, value in enumerate(top1))
+    came = Outcome("c6177ce8c1", spent, 1000, 100, 100, ("0", "1"), told, "cpu", 1, {"nas": "1"}, "2026-11-21")
+    write_value(run, "result", came)
+    return path
+
+
+def test_what_a_search_looked_at_trained_and_spent(searched: Result, here: Path) -> None:
+    assert searched.path
+    (one,) = json.loads(nas_here("compare", str(searched.path), "--json").stdout)["runs"]
+    assert one["trained"] == len(searched.trials) == 40 and one["images"] == 40
+    assert one["looked_at"]["drawn"] >= one["looked_at"]["over the budget"] + 40 > 40
+    assert one["looked_at"]["let in"] == 40 and one["plan"]["proposals"] == "random"
+    assert "by-chance" in nas_here("compare", str(searched.path)).stdout
+
+
+def test_trained_networks_beside_the_baseline(here: Path) -> None:
+    low, high = drilled(here / "low", 86.0, 87.0), drilled(here / "high", 89.0, 90.0)
+    (other, baseline) = (compared(path) for path in (high, low))
+    assert against(other, baseline) == (3.0, pytest.approx(0.5**0.5))  # type: ignore[arg-type]
+    write_value(Run(low), "latency", Latency(1.0, 0.9, 1.1, 1.0, 0.9, 1.1, 1.0, 9, 9, True, "ort", "here", 1, 1))
+    shown = nas_here("compare", str(low), str(high)).stdout
+    assert "89.50 % +- 0.71" in shown and "1.000 (0.900-1.100)" in shown and "0.90-1.10" in shown
+    (one, _) = json.loads(nas_here("compare", str(low), str(high), "--json").stdout)["runs"]
+    assert one["cpu_hours"] == 2.0 and one["validated"] == 85.5 and one["int8"] is None
+
+
+def test_runs_that_have_not_ended_are_refused(here: Path) -> None:
+    began(here / "cut", seeds=1)
+    refused("cut has not ended; go on with nas train --resume cut", "compare", "cut")
+    refused("is no run", "compare", ".")
+
+
+def test_sessions_are_paired_and_summed(here: Path) -> None:
+    run = create(here / "run", plan_for(Budget(macs=25_000_000)))
+    append_session(run, SESSION)
+    assert hours(read_sessions(run)) is None  # killed, or still at work
+    append_session(run, replace(SESSION, ended="2026-11-21T10:30:00+00:00"))
+    later = replace(SESSION, began="2026-11-21T12:00:00+00:00", ended="2026-11-21T13:00:00+00:00")
+    append_session(run, later)
+    assert read_sessions(run)[-1] == later and hours(read_sessions(run)) == 1.5
+
+
+def test_a_command_leaves_its_conditions(here: Path) -> None:
+    nas_here("search", "--budget", "2MFLOPs", "--trials", "1", "--workers", "1", "--run", "one", "--quiet")
+    (session,) = read_sessions(Run(here / "runs" / "one"))
+    assert session.ended and session.ended >= session.began and session.cores >= 1
+    assert {"python", "nas", "torch", "optuna"} <= session.versions.keys()
+
+
+def test_the_knob_that_matters_is_found(searched: Result) -> None:
+    trials = told([searched.trials])
+    assert abs(sum(trial.scores[0].top1 for trial in trials)) < 1e-6
+    by_axis, by_choice = shares(trials), worths(trials)
+    assert by_axis[0].axis == "stem.act" and by_axis[0].share.low > 0.3
+    (best,) = [row for row in by_choice if (row.knob, row.choice) == ("stem.act", "hswish")]
+    assert 9 < best.points.low <= best.points.value <= best.points.high < 11
+    assert searched.path and "hswish" in nas_here("importance", str(searched.path)).stdout
+    data = json.loads(nas_here("importance", str(searched.path), "--json").stdout)
+    assert data["networks"] == 40 and data["axes"][0]["axis"] == "stem.act"
+
+
+def test_importance_needs_searches_of_one_space_with_networks(here: Path) -> None:
+    drilled(here / "low", 86.0)
+    refused("importance is told of searches of one space", "importance", "low")
+    create(here / "empty", plan_for(Budget(macs=25_000_000)))
+    refused("needs 8 trained networks besides the anchors, got 0", "importance", "empty")
+
+
+def test_all_kinds_of_blocks_are_drawn_alike() -> None:
+    space = fitted(SPACES["lightweight"], 32, 10)
+    assert {"early", "late"} < shared(space)
+    plan = Plan(Budget(macs=25_000_000), "cifar10", space.name, space.digest, 200, 0, RECIPE, 32, 10)
+    found = Proposer(plan, space, cost).proposed(1, 200, [], set())
+    for stage in (0, 4):
+        kinds = Counter(candidate.arch.stages[stage].block.kind for candidate in found)
+        assert len(kinds) == 8 and min(kinds.values()) >= 5 and max(kinds.values()) <= 60, kinds
+
+
+def test_a_choice_that_is_never_made_has_no_worth() -> None:
+    trials = [
+        Trial(i, 0, str(i), cost(ANCHORS["lowres-mobilenet"].arch), "complete", None, {"a": i % 2}, None,
+              (Score(0, float(i % 2), 1.0, 1, 1, 1.0, 1.0, "cpu", 1, ""),))
+        for i in range(20)
+    ]  # fmt: skip
+    (one, zero) = worths(trials)
+    assert (one.choice, one.points.value, zero.points.value) == (1, 1.0, -1.0)
+    assert [row.choice for row in worths(trials[:8])] == []
