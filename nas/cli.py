@@ -473,6 +473,9 @@ def report(
     to: Annotated[
         Path | None, typer.Option(help="File to write; by default report.html in the first run's folder.")
     ] = None,
+    small: Annotated[
+        bool, typer.Option("--small", help="Fetch plotly, 5 MB, when the page is opened: it then needs a network.")
+    ] = False,
 ) -> None:
     """Write one page that shows a search, or several beside each other; it opens from the file, without a network.
 
@@ -485,7 +488,7 @@ def report(
         views = [viewed(run) for run in runs]
     for problem in [problem for _, problems in views for problem in problems][:3]:
         print(f"nas: warning: {problem}", file=sys.stderr)
-    written(to or runs[0] / "report.html", page([view for view, _ in views]).encode())
+    written(to or runs[0] / "report.html", page([view for view, _ in views], not small).encode())
 
 
 @app.command()

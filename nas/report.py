@@ -47,13 +47,14 @@ class View:
         return next((trial for trial in self.trials if trial.anchor == self.baseline), None)
 
 
-def page(views: Sequence[View]) -> str:
+def page(views: Sequence[View], whole: bool = True) -> str:
     """The page of one run, or of several beside each other.
 
-    Names, messages and networks are shown as text, whatever they hold; nothing is fetched from anywhere.
+    Names, messages and networks are shown as text, whatever they hold. Nothing is fetched from anywhere, unless
+    `whole` is False: then plotly is, which is most of the page.
     """
     from jinja2 import Environment, StrictUndefined
-    from plotly.offline import get_plotlyjs
+    from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
     trained = {i for i, view in enumerate(views) if any(trial.scores for trial in view.trials)}
     figures = {"scatter": scatter(views), "sofar": so_far(views)} if trained else {}
@@ -76,7 +77,8 @@ def page(views: Sequence[View]) -> str:
         rows=[_rows(view) for view in views],
         facts=[_facts(view) for view in views],
         drawings=drawings,
-        plotly=get_plotlyjs(),
+        plotly=get_plotlyjs() if whole else "",
+        fetched=f"https://cdn.plot.ly/plotly-{get_plotlyjs_version()}.min.js",
         figures={name: _embedded(figure) for name, figure in figures.items()},
         plans=[json.dumps(to_data(view.plan), indent=1) for view in views],
     )

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from nas import search
 from nas.api import Result
@@ -83,6 +84,14 @@ def drawn(file: Path, size: str = "1200,3000") -> tuple[str, str]:
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     return done.stdout, done.stderr
+
+
+def test_a_small_page_fetches_plotly_and_nothing_else(view: View) -> None:
+    small, whole = page([view], whole=False), page([view])
+    assert len(small) < 400_000 < 4_000_000 < len(whole)
+    sources = [attributes["src"] for tag, attributes in Pieces(small).tags if tag == "script" and "src" in attributes]
+    assert len(sources) == 1 and re.fullmatch(r"https://cdn\.plot\.ly/plotly-[0-9.]+\.min\.js", sources[0] or "")
+    assert whole.replace(get_plotlyjs(), "").count("<script>") == small.count("<script>") + 1
 
 
 def test_the_page_holds_all_it_needs(view: View) -> None:
