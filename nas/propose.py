@@ -22,11 +22,11 @@ from nas.trial import Costs, identity
 
 FINDINGS = 160  # scores that the surrogate is fitted to, at the most: its time grows with their cube
 STARTUP = 8  # networks of the space that have a score, before the surrogate is asked
-NEAR = 0.6  # share of the budget that a candidate takes at least, where such can be found
+NEAR = 0.85  # share of the budget that a candidate takes at least, where such can be found
 DRAWS = 500  # at random for one candidate, before walking to one
-PATIENCE = 50  # draws for which what holds for a whole network is kept, until the rest of it fits the budget
+PATIENCE = 100  # draws for which what holds for a whole network is kept, until the rest of it fits the budget
 WALKS, STEPS = 20, 100
-POOL, DRAWN = 1000, 3000  # networks at random in the pool, and how many are drawn for them at the most
+POOL, DRAWN = 1000, 6000  # networks at random in the pool, and how many are drawn for them at the most
 PARENTS, CHILDREN = 8, 25  # how many of the best are varied, and how often each
 ROUNDS = 3  # in which the most promising of the pool are varied
 HOPELESS = 0.02  # a chance to be fast enough below which a network is not measured

@@ -28,10 +28,10 @@ class Survey:
     keeping: int | None
     """How many of the draws keep the budget; None where there is none."""
     near: int | None
-    """How many of those take at least 60 % of it."""
+    """How many of those take at least 85 % of it."""
 
 
-def survey(space: Space, costs: Costs, budget: Budget | None, seed: int = 0, near: float = 0.6) -> Survey:
+def survey(space: Space, costs: Costs, budget: Budget | None, seed: int = 0, near: float = 0.85) -> Survey:
     """`space` in figures; `near`: the share of a budget from which a network counts as near it."""
     rng = random.Random(seed)
     spent = [costs(sample(space, rng)) for _ in range(DRAWS)]

@@ -150,7 +150,7 @@ def print_space(space: Space, found: Survey, budget: Budget | None, json: bool) 
     if budget and found.keeping is not None:
         lines += [
             f"{100 * found.keeping / found.draws:.1f} % of {found.draws:,} networks drawn at random keep {budget}; "
-            f"{100 * (found.near or 0) / found.draws:.1f} % take at least 60 % of it."
+            f"{100 * (found.near or 0) / found.draws:.1f} % take at least 85 % of it."
         ]
     lines += [f"Smallest and largest are each quantity's own, found by descent. {FLOPS_ARE}"]
     say(console, lines)
