@@ -27,6 +27,7 @@ DRAWS = 500  # at random for one candidate, before walking to one
 PATIENCE = 100  # draws for which what holds for a whole network is kept, until the rest of it fits the budget
 WALKS, STEPS = 20, 100
 POOL, DRAWN = 1000, 6000  # networks at random in the pool, and how many are drawn for them at the most
+FEW = 4  # times as many in the pool as are to be chosen: with fewer, those far below the budget are taken in too
 PARENTS, CHILDREN = 8, 25  # how many of the best are varied, and how often each
 ROUNDS = 3  # in which the most promising of the pool are varied
 HOPELESS = 0.02  # a chance to be fast enough below which a network is not measured
@@ -115,7 +116,10 @@ class Proposer:
         return self.described[candidate.id]
 
     def keeps(self, network: Any, spent: Cost, foretold: Foretold | None, near: float = 0.0) -> bool:
-        """Whether a network keeps the budget on paper, takes a share of it of at least `near`, and is not hopeless."""
+        """Whether a network keeps the budget on paper, takes a share of it of at least `near`, and is not hopeless.
+
+        The share is that of limits on paper, where there are some: being slow is no merit.
+        """
         self.tally["drawn"] += 1
         if not self.plan.budget.keeps(spent):
             self.tally["over the budget"] += 1
@@ -123,8 +127,8 @@ class Proposer:
         use = self.plan.budget.use(spent)
         if foretold:
             slowness, chance = foretold(network)
-            if self.plan.budget.timed:
-                use = max(use, slowness) if self.plan.budget.limits() else slowness
+            if self.plan.budget.timed and not self.plan.budget.limits():
+                use = slowness
             if chance < HOPELESS:
                 self.tally["hopeless"] += 1
                 return False
@@ -135,14 +139,14 @@ class Proposer:
     ) -> list[Candidate]:
         """The networks with the highest expected improvement that could be found, added to `new`."""
         told = _telling(told)
-        pool = _Pool(self, new, foretold)
-        draws, taken = _Draws(self.space, rng), False
-        for _ in range(DRAWN):
-            taken = pool.add(*draws.next(taken))
-            if len(pool.found) >= POOL:
-                break
         best = sorted(told, key=lambda item: (-len(item.scores), -item.scores[-1]))[:PARENTS]
-        pool.vary([item.candidate for item in best], rng)
+        pool = _Pool(self, new, foretold)
+        for near in (pool.near, 0.0):
+            pool.near = near
+            pool.fill(rng)
+            pool.vary([item.candidate for item in best], rng)
+            if len(pool.found) >= FEW * size:
+                break
         rows = [self._description(item.candidate) for item in told]
         scores = [item.scores for item in told]
         surrogate = Surrogate(rows, scores, len(self.plan.recipe.rungs), pool.rows)
@@ -238,12 +242,21 @@ class _Pool:
         self.rows: list[Description] = []
         self.chances: list[float] = []
         """That each is fast enough, as foretold."""
+        self.near = 0.0 if len(proposer.plan.objective) > 1 else NEAR
+        """Share of the budget that is to be taken at least."""
+
+    def fill(self, rng: random.Random) -> None:
+        """Takes in random networks."""
+        draws, taken = _Draws(self.proposer.space, rng), False
+        for _ in range(DRAWN):
+            taken = self.add(*draws.next(taken))
+            if len(self.found) >= POOL:
+                break
 
     def add(self, choices: Choices, network: Any) -> bool:
         """Takes a network in if it belongs there; whether it does."""
-        plan, spent = self.proposer.plan, self.proposer.costs(network)
-        least = 0.0 if len(plan.objective) > 1 else NEAR
-        if not self.proposer.keeps(network, spent, self.foretold, least):
+        spent = self.proposer.costs(network)
+        if not self.proposer.keeps(network, spent, self.foretold, self.near):
             return False
         key = identity(network)  # takes longer than the cost
         if key in self.tried:
