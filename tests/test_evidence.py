@@ -1,4 +1,4 @@
-"""The runs that are kept say what they say: figures follow from records, records from networks, weights from training."""
+"""The kept runs say what they say: figures follow from records, records from networks, weights from training."""
 
 import re
 from pathlib import Path
