@@ -24,9 +24,9 @@ FINDINGS = 160  # scores that the surrogate is fitted to, at the most: its time 
 STARTUP = 8  # networks of the space that have a score, before the surrogate is asked
 NEAR = 0.85  # share of the budget that a candidate takes at least, where such can be found
 DRAWS = 500  # at random for one candidate, before walking to one
-PATIENCE = 100  # draws for which what holds for a whole network is kept, until the rest of it fits the budget
+LANDING = 60  # steps in which a random network comes to the budget, at the most
 WALKS, STEPS = 20, 100
-POOL, DRAWN = 1000, 6000  # networks at random in the pool, and how many are drawn for them at the most
+POOL, DRAWN = 1000, 3000  # networks at random in the pool, and how many are drawn for them at the most
 FEW = 4  # times as many in the pool as are to be chosen: with fewer, those far below the budget are taken in too
 PARENTS, CHILDREN = 8, 25  # how many of the best are varied, and how often each
 ROUNDS = 3  # in which the most promising of the pool are varied
@@ -65,6 +65,7 @@ class Proposer:
     def __init__(self, plan: Plan, space: Space, costs: Costs) -> None:
         self.plan, self.space, self.costs = plan, space, costs
         self.describer = Describer(axes(space))
+        self.shared = shared(space)
         self.described: dict[str, Description] = {}  # of trained networks
         self.tally: Counter[str] = Counter()
         """Networks looked at so far: "drawn", and of them "over the budget" on paper, and "hopeless" as foretold."""
@@ -133,6 +134,35 @@ class Proposer:
                 self.tally["hopeless"] += 1
                 return False
         return use >= near
+
+    def landed(self, rng: random.Random, near: float) -> tuple[Choices, Any, int]:
+        """A random network that has come to the budget, by its choices, and how many were drawn for it.
+
+        As long as it is over the budget, or far below it, an axis at a time is drawn anew, and stays so where that
+        brings it no farther away. Axes of which one choice fills several places, as kinds of blocks, stay as they were
+        drawn: else kinds of which most networks are over the budget would hardly ever be tried.
+        """
+
+        def use(network: Any) -> float:
+            return self.plan.budget.use(self.costs(network)) if self.plan.budget.limits() else 1.0
+
+        def away(use: float) -> float:
+            return max(use - 1, near - use, 0.0)
+
+        choices, network = varied(self.space, {}, (), rng)
+        here, steps = use(network), 1
+        while away(here) and steps < LANDING:
+            name = rng.choice([name for name in choices if name not in self.shared] or list(choices))
+            moved = varied(self.space, choices, (name,), rng)
+            there, left = use(moved[1]), here
+            if away(there) <= away(here):
+                (choices, network), here = moved, there
+            else:
+                left = there
+            self.tally["drawn"] += 1  # the one that stays is counted where it is looked at
+            self.tally["over the budget"] += left > 1
+            steps += 1
+        return choices, network, steps
 
     def _promising(
         self, told: Sequence[Known], size: int, new: set[str], rng: random.Random, foretold: Foretold | None
@@ -205,32 +235,14 @@ class Proposer:
         return second_best
 
     def _random_networks(self, rng: random.Random) -> Iterator[Any]:
-        draws = _Draws(self.space, rng)
-        for _ in range(DRAWS):
-            yield draws.next(False)[1]
+        drawn = 0
+        while drawn < DRAWS:
+            _, network, steps = self.landed(rng, NEAR)
+            drawn += steps
+            yield network
         start = cheapest(self.space, self.plan, rng, self.costs)
         for _ in range(WALKS):
             yield wander(self.space, start, lambda arch: self.plan.budget.keeps(self.costs(arch)), STEPS, rng)
-
-
-class _Draws:
-    """Random networks. What one choice settles in several places, as kinds of blocks, is drawn once and stays until a
-    network with it has been taken, PATIENCE draws at the most: else kinds of which most networks are over the budget
-    would hardly ever be tried."""
-
-    def __init__(self, space: Space, rng: random.Random) -> None:
-        self.space, self.rng, self.shared = space, rng, shared(space)
-        self.settled: Choices = {}
-        self.left = 0
-
-    def next(self, taken: bool) -> tuple[Choices, Any]:
-        """The choices of a network, and the network; `taken`: whether the one before was."""
-        if taken or not self.left:
-            self.settled, self.left = {}, PATIENCE
-        choices, network = varied(self.space, self.settled, (), self.rng)
-        self.settled = {name: label for name, label in choices.items() if name in self.shared}
-        self.left -= 1
-        return choices, network
 
 
 class _Pool:
@@ -247,11 +259,11 @@ class _Pool:
 
     def fill(self, rng: random.Random) -> None:
         """Takes in random networks."""
-        draws, taken = _Draws(self.proposer.space, rng), False
-        for _ in range(DRAWN):
-            taken = self.add(*draws.next(taken))
-            if len(self.found) >= POOL:
-                break
+        drawn = 0
+        while drawn < DRAWN and len(self.found) < POOL:
+            choices, network, steps = self.proposer.landed(rng, self.near)
+            drawn += steps
+            self.add(choices, network)
 
     def add(self, choices: Choices, network: Any) -> bool:
         """Takes a network in if it belongs there; whether it does."""

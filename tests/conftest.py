@@ -5,12 +5,13 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads of several test processes would fight for cores
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nas import propose
 from nas.arch import Arch, arch_id, cost
 from nas.plan import Budget, Plan, Recipe, Rung
 from nas.space import Space
@@ -51,6 +52,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = item.path.stem
         item.add_marker(pytest.mark.xdist_group("ray" if name in RAY else name))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def small_pools() -> Iterator[None]:
+    """Proposals from fewer networks at random: what is tested does not hang on their number, the time does."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(propose, "DRAWN", 300)
+        yield
 
 
 @pytest.fixture

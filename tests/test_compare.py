@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nas import outcome, search
+from nas import knobs, outcome, search
 from nas.api import Result
 from nas.arch import Arch, cost
 from nas.compare import against, hours
@@ -103,7 +103,8 @@ def test_a_command_leaves_its_conditions(here: Path) -> None:
     assert {"python", "nas", "torch", "optuna"} <= session.versions.keys()
 
 
-def test_the_knob_that_matters_is_found(searched: Result) -> None:
+def test_the_knob_that_matters_is_found(searched: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knobs, "FORESTS", 5)
     trials = told([searched.trials])
     assert abs(sum(trial.scores[0].top1 for trial in trials)) < 1e-6
     by_axis, by_choice = shares(trials), worths(trials)
