@@ -90,7 +90,8 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path, cluster: None) ->
 
 
 def test_a_job_that_hangs_is_ended_and_tried_again(tmp_path: Path, cluster: None) -> None:
-    found = outcomes(OnRay(hostile, 2, limit=2.0), jobs(("hangs once", str(tmp_path / "a")), ("works", "")))
+    limit = 12.0  # above what a new worker takes to begin, beside other tests
+    found = outcomes(OnRay(hostile, 2, limit=limit), jobs(("hangs once", str(tmp_path / "a")), ("works", "")))
     assert found[0].score and found[1].score
 
 
