@@ -22,7 +22,7 @@ DOORS = {
     },
     "safetensors": {"weights"},
     "onnx": {"onnx_graph"},
-    "onnxruntime": {"agent", "conditions", "checker", "quantize"},
+    "onnxruntime": {"agent", "checker", "quantize"},
     "torchvision": {"data", "augment"},
     "sklearn": {"data", "fit", "surrogate", "forecast"},  # datasets, metrics, a Gaussian process, least squares
     "executorch": {"takehome", "checker"},
