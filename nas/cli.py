@@ -253,7 +253,7 @@ def calibrate(
     from nas.calibrate import calibrate as run_calibration
     from nas.live import counting
     from nas.runs import read_value
-    from nas.screen import print_calibration
+    from nas.verdict import print_calibration
     from nas.waves import Halt
 
     found = read_value(folder, "calibration", Calibration)
@@ -270,7 +270,7 @@ def calibrate(
             found = run_calibration(candidates, recipes.recipes, folder, hands, watch, halt)
             if found is None:
                 raise KeyboardInterrupt
-    print_calibration(folder, plan, recipes.recipes, found, json)
+    print_calibration(folder.path, plan, recipes.recipes, found, json)
 
 
 @app.command()

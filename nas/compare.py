@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from statistics import mean, stdev
 
 from nas.calibrate import Calibration
@@ -51,7 +52,7 @@ class Searched:
 class Calibrated:
     """A calibration, and what it came to."""
 
-    run: str
+    folder: Path
     plan: Plan
     recipes: Recipes
     found: Calibration
@@ -63,16 +64,13 @@ class Drilled:
     """A full training, and what it came to."""
 
     run: str
+    name: str
+    """The network's: an anchor's own, of others their identity."""
     course: Course
     outcome: Outcome
     exported: Export | None
     latency: Latency | None
     sessions: tuple[Session, ...]
-
-    @property
-    def name(self) -> str:
-        """The network's: an anchor's own, of others their identity."""
-        return self.outcome.arch_id if "/" in self.course.network or "." in self.course.network else self.course.network
 
     @property
     def validated(self) -> float | None:

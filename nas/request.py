@@ -188,49 +188,54 @@ def calibration_begun(
     return folder, plan, where, recipes
 
 
+def searched(path: Path) -> "tuple[Searched, list[str]]":
+    """The search in folder `path`, finished or not, and a line for each record that cannot be read."""
+    from nas.compare import Searched
+
+    folder, plan = open_run(path)
+    trials, problems = read_trials(folder)
+    best, sessions = read_best(folder, trials), tuple(read_sessions(folder))
+    return Searched(path.resolve().name, plan, tuple(trials), best, read_tallies(folder), sessions), problems
+
+
 def viewed(path: Path) -> "tuple[View, list[str]]":
     """The run in folder `path` as a report shows it, and a line for each record that cannot be read."""
     if is_course(path):
         raise ValueError(f"{path} is a full training, a report shows searches; nas show {path} prints it")
-    folder, plan = open_run(path)
-    trials, problems = read_trials(folder)
+    one, problems = searched(path)
 
     from nas.calibrate import Calibration
     from nas.journal import importance
     from nas.report import View
 
-    found = read_value(folder, "calibration", Calibration)
-    best = read_best(folder, trials)
-    return View(
-        path.resolve().name, plan, tuple(trials), best, read_tallies(folder), importance(trials), found, BASELINE
-    ), problems
+    found = read_value(Run(path), "calibration", Calibration)
+    return View(one.run, one.plan, one.trials, one.best, one.tallies, importance(one.trials), found, BASELINE), problems
 
 
 def compared(path: Path) -> "Searched | Calibrated | Drilled":
     """The run in folder `path` as one that others are held against. Raises ValueError where it has not come to that."""
     from nas.calibrate import Calibration
-    from nas.compare import Calibrated, Drilled, Searched
+    from nas.compare import Calibrated, Drilled
     from nas.outcome import Export
     from nas.timing import Latency
 
-    name = path.resolve().name
     if is_course(path):
         folder, course, outcome = course_taken(path)
+        name = course.network if course.network in ANCHORS else outcome.arch_id
         exported = read_value(Run(folder.export), "export", Export)
-        latency = read_value(folder, "latency", Latency)
-        return Drilled(name, course, outcome, exported, latency, tuple(read_sessions(folder)))
+        latency, sessions = read_value(folder, "latency", Latency), tuple(read_sessions(folder))
+        return Drilled(path.resolve().name, name, course, outcome, exported, latency, sessions)
     folder, plan = open_run(path)
-    sessions = tuple(read_sessions(folder))
     recipes = read_value(folder, "recipes", Recipes)
     if recipes:
         found = read_value(folder, "calibration", Calibration)
         if found is None:
             raise ValueError(f"{path} has not ended; go on with nas calibrate --resume {path}")
-        return Calibrated(name, plan, recipes, found, sessions)
-    trials, problems = read_trials(folder)
+        return Calibrated(path, plan, recipes, found, tuple(read_sessions(folder)))
+    one, problems = searched(path)
     if problems:
         raise ValueError(problems[0])
-    return Searched(name, plan, tuple(trials), read_best(folder, trials), read_tallies(folder), sessions)
+    return one
 
 
 def course_begun(

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from nas.arch import Arch, cost
-from nas.calibrate import Calibration, spearman
+from nas.calibrate import spearman
 from nas.latency import Energy
 from nas.outcome import Export, Outcome
 from nas.pareto import front, hypervolume, point
-from nas.plan import Meter, Plan, Recipe
+from nas.plan import Meter, Plan
 from nas.profile import profile
 from nas.recipes import Course
 from nas.runs import Run, read_history, read_tallies
@@ -86,47 +86,6 @@ def print_result(
         reason = (trial.error or "").strip().splitlines()[-1:]
         lines += [f"failed: {trial.anchor or trial.arch_id}: {''.join(reason)}"]
     say(console, lines)
-
-
-def print_calibration(folder: Run, plan: Plan, recipes: Sequence[Recipe], found: Calibration, json: bool) -> None:
-    """Prints how well each rung of each proxy ranks networks."""
-    if json:
-        data = {"run": str(folder.path), "plan": to_data(plan), "recipes": to_data(recipes), **to_data(found)}
-        print(jsonlib.dumps(data))
-        return
-    by_name = {recipe.name: recipe for recipe in recipes}
-    rows = []
-    for one in found.agreements:
-        rung = by_name[one.proxy].rungs[one.rung]
-        side = rung.resolution or plan.resolution
-        rows.append(
-            (
-                f"{one.proxy}, rung {one.rung + 1}",
-                f"{rung.images * rung.epochs:,} at {side}x{side}",
-                one.by,
-                f"{one.spearman.value:+.2f} ({one.spearman.low:+.2f} to {one.spearman.high:+.2f})",
-                f"{one.kendall.value:+.2f} ({one.kendall.low:+.2f} to {one.kendall.high:+.2f})",
-                f"{one.minutes:.2f}",
-            )
-        )
-    console = console_of(130)
-    title = (
-        f"{plan.dataset}, budget {plan.budget}, space {plan.space}: {len(found.networks)} networks, seed {plan.seed}"
-    )
-    headings = ("proxy", "images", "ranked by", "Spearman (95 %)", "Kendall (95 %)", "minutes")
-    print_table(console, title, headings, rows, ("Kendall (95 %)", "images"))
-    goal = recipes[-1].rungs[-1]
-    lines = [
-        f"Against top-1 on {goal.val_images:,} validation images after {goal.images * goal.epochs:,} training images "
-        f"({goal.epochs} epochs, weights and batches of their own; {found.device}, torch {found.torch}); intervals by "
-        "resampling the networks.",
-        "minutes: of one worker, for one network, from its first step to here.",
-    ]
-    weak = [one for one in found.agreements if one.by == "accuracy" and one.spearman.value < 0.5]
-    if weak:
-        said = ", ".join(f"{one.proxy} rung {one.rung + 1}" for one in weak)
-        lines += [f"Warning: a Spearman below 0.5 ranks little better than chance: {said}."]
-    say(console, [*lines, f"Files: {folder.path}/calibration.json"])
 
 
 @dataclass(frozen=True, slots=True)

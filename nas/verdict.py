@@ -2,11 +2,13 @@
 
 import json as jsonlib
 from collections.abc import Sequence
+from pathlib import Path
 
-from nas.calibrate import Rank
+from nas.calibrate import Calibration, Rank
 from nas.compare import Calibrated, Drilled, Searched, against, hours
 from nas.knobs import Share, Worth
 from nas.outcome import Session
+from nas.plan import Plan, Recipe
 from nas.tables import FLOPS_ARE, console_of, print_table, say
 from nas.trial import Trial
 from nas.values import to_data
@@ -24,7 +26,7 @@ def print_compared(rows: Sequence[Searched | Calibrated | Drilled], baseline: st
         _print_searches(searches, baseline)
     for row in rows:
         if isinstance(row, Calibrated):
-            _print_calibration(row)
+            print_calibration(row.folder, row.plan, row.recipes.recipes, row.found, False)
     if trainings := [row for row in rows if isinstance(row, Drilled)]:
         _print_trainings(trainings, baseline)
 
@@ -36,7 +38,7 @@ def _data(row: Searched | Calibrated | Drilled, baseline: str) -> object:
         derived |= {"looked_at": row.looked_at, "trained": row.trained, "images": row.images}
         derived |= {"cpu_hours": row.cpu_hours}
     if isinstance(row, Drilled):
-        derived |= {"name": row.name, "validated": row.validated, "int8": row.int8, "cpu_hours": row.cpu_hours}
+        derived |= {"validated": row.validated, "int8": row.int8, "cpu_hours": row.cpu_hours}
     return {"kind": kind, **derived, **to_data(row)}
 
 
@@ -45,7 +47,6 @@ def _print_searches(searches: Sequence[Searched], baseline: str) -> None:
     cells = []
     for one in searches:
         seen = one.looked_at
-        slow = one.looked_at.get("too slow", 0)
         rival = next((trial for trial in one.trials if trial.anchor == baseline), None)
         cells.append(
             (
@@ -56,7 +57,7 @@ def _print_searches(searches: Sequence[Searched], baseline: str) -> None:
                 f"{seen.get('drawn', 0):,}",
                 f"{seen.get('over the budget', 0):,}",
                 f"{seen.get('hopeless', 0):,}" if one.plan.timed else "-",
-                f"{slow:,}" if one.plan.timed else "-",
+                f"{seen.get('too slow', 0):,}" if one.plan.timed else "-",
                 str(one.trained),
                 f"{one.images:,}",
                 f"{one.cpu_hours:.2f}",
@@ -71,38 +72,61 @@ def _print_searches(searches: Sequence[Searched], baseline: str) -> None:
         "best", "val", "baseline",
     )  # fmt: skip
     print_table(console, "searches", headings, cells, ("hopeless", "images", "proposals"))
-    plan, score = searches[0].plan, next((t.scores[-1] for s in searches for t in s.trials if t.scores), None)
+    proxies = {
+        f"{one.plan.recipe.name}, {sum(rung.images * rung.epochs for rung in one.plan.recipe.rungs):,} images": None
+        for one in searches
+    }
     lines = [
         "drawn: networks looked at beside the anchors; over: the budget on paper; hopeless: by forecast of their "
         "latency; slow: measured, over the limit. None of these was trained.",
-        f"val: top-1 on validation images after the proxy {plan.recipe.name}, "
-        f"{sum(rung.images * rung.epochs for rung in plan.recipe.rungs):,} images, of the network of which most is "
+        f"val: top-1 on validation images after the proxy ({'; '.join(proxies)}), of the network of which most is "
         f"expected; baseline: of {baseline}, alike.",
         "CPU h: hours of all workers that trained or validated; h: hours from beginning to end, measuring included.",
-    ]
-    if score:
-        lines += [_where([session for one in searches for session in one.sessions])]
-    say(console, [line for line in [*lines, FLOPS_ARE] if line])
-
-
-def _print_calibration(one: Calibrated) -> None:
-    console = console_of(WIDE)
-    cells = []
-    by_name = {recipe.name: recipe for recipe in one.recipes.recipes}
-    for told in one.found.agreements:
-        rungs = by_name[told.proxy].rungs[: told.rung + 1]
-        images = sum(rung.images * rung.epochs for rung in rungs)
-        spearman = f"{told.spearman.value:+.2f} ({told.spearman.low:+.2f} to {told.spearman.high:+.2f})"
-        cells.append((told.proxy, str(told.rung + 1), f"{images:,}", told.by, spearman, f"{told.minutes:.2f}"))
-    goal = one.recipes.recipes[-1].rungs[-1]
-    headings = ("proxy", "rung", "images so far", "ranked by", "Spearman (95 %)", "minutes")
-    print_table(console, f"{one.run}: {len(one.found.networks)} networks", headings, cells, ())
-    lines = [
-        f"Against {goal.images * goal.epochs:,} images in one cycle, top-1 on {goal.val_images:,} validation images; "
-        "intervals by resampling the networks; minutes of one worker, a network.",
-        _where(one.sessions),
+        _where([session for one in searches for session in one.sessions]),
+        FLOPS_ARE,
     ]
     say(console, [line for line in lines if line])
+
+
+def print_calibration(folder: Path, plan: Plan, recipes: Sequence[Recipe], found: Calibration, json: bool) -> None:
+    """Prints how well each rung of each proxy ranks networks."""
+    if json:
+        data = {"run": str(folder), "plan": to_data(plan), "recipes": to_data(recipes), **to_data(found)}
+        print(jsonlib.dumps(data))
+        return
+    by_name = {recipe.name: recipe for recipe in recipes}
+    rows = []
+    for one in found.agreements:
+        rung = by_name[one.proxy].rungs[one.rung]
+        side = rung.resolution or plan.resolution
+        rows.append(
+            (
+                f"{one.proxy}, rung {one.rung + 1}",
+                f"{rung.images * rung.epochs:,} at {side}x{side}",
+                one.by,
+                f"{one.spearman.value:+.2f} ({one.spearman.low:+.2f} to {one.spearman.high:+.2f})",
+                f"{one.kendall.value:+.2f} ({one.kendall.low:+.2f} to {one.kendall.high:+.2f})",
+                f"{one.minutes:.2f}",
+            )
+        )
+    console = console_of(130)
+    title = (
+        f"{plan.dataset}, budget {plan.budget}, space {plan.space}: {len(found.networks)} networks, seed {plan.seed}"
+    )
+    headings = ("proxy", "images", "ranked by", "Spearman (95 %)", "Kendall (95 %)", "minutes")
+    print_table(console, title, headings, rows, ("Kendall (95 %)", "images"))
+    goal = recipes[-1].rungs[-1]
+    lines = [
+        f"Against top-1 on {goal.val_images:,} validation images after {goal.images * goal.epochs:,} training images "
+        f"({goal.epochs} epochs, weights and batches of their own; {found.device}, torch {found.torch}); intervals by "
+        "resampling the networks.",
+        "minutes: of one worker, for one network, from its first step to here.",
+    ]
+    weak = [one for one in found.agreements if one.by == "accuracy" and one.spearman.value < 0.5]
+    if weak:
+        said = ", ".join(f"{one.proxy} rung {one.rung + 1}" for one in weak)
+        lines += [f"Warning: a Spearman below 0.5 ranks little better than chance: {said}."]
+    say(console, [*lines, f"Files: {folder}/calibration.json"])
 
 
 def _print_trainings(trainings: Sequence[Drilled], baseline: str) -> None:
