@@ -1,5 +1,5 @@
-"""From what was typed to what is run: budgets by name, runs begun and resumed, networks found. Beside cli.py the only
-room that knows search_spaces. All of it raises ValueError where a request cannot be met.
+"""From what was typed to what is run: budgets by name, runs begun and resumed, networks found. Beside the commands the
+only room that knows search_spaces. All of it raises ValueError where a request cannot be met.
 """
 
 import math

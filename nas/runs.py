@@ -143,7 +143,7 @@ def locked(run: Run) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunInUse(f"{run.path} is in use by another nas process; wait for it or end it") from None
-        lines = ("trials.jsonl", "latencies.jsonl", "proposed.jsonl", "work/scores.jsonl")
+        lines = ("trials.jsonl", "latencies.jsonl", "proposed.jsonl", "sessions.jsonl", "work/scores.jsonl")
         for file in (*(run.path / name for name in lines), run.study_log):
             _drop_torn_line(file)
         for left in run.path.rglob(".*.*"):  # what a process was killed over while it wrote

@@ -1,0 +1,104 @@
+"""What stands between a command and the terminal: errors as lines and exit codes, Ctrl-C, files as asked."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from nas.runs import Run
+    from nas.waves import Halt
+
+N = TypeVar("N", bound=str)
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    """Ends the process with one line on standard error."""
+    print(f"nas: error: {message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turns a ValueError about the request into an error line and exit code 2."""
+    try:
+        yield
+    except ValueError as error:
+        fail(str(error))
+
+
+@contextmanager
+def interruptible(halt: "Halt") -> Iterator[None]:
+    """Makes the first Ctrl-C ask `halt`, so that what is being trained comes to its end; the second stops at once."""
+
+    def interrupted(_number: int, _frame: object) -> None:
+        if halt.asked:
+            raise KeyboardInterrupt
+        halt.asked = True
+        print("nas: finishing the trainings in hand; Ctrl-C again stops now", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def keeping(command: str, folder: "Run") -> Iterator[None]:
+    """Turns what ends a run early into an error line that says how it is gone on with."""
+    from nas.conditions import now, session
+    from nas.runs import RunFailed, RunInUse, append_session
+
+    kept = f"what is finished is kept: nas {command} --resume {folder.path}"
+    here = session()
+    try:
+        append_session(folder, here)
+        try:
+            yield
+        finally:
+            append_session(folder, replace(here, ended=now()))
+    except KeyboardInterrupt:
+        fail(f"interrupted; {kept}", 130)
+    except (RunInUse, ConnectionError) as error:
+        fail(str(error))
+    except RunFailed as error:
+        fail(str(error) if "--resume" in str(error) else f"{error}; {kept}", 1)
+    except OSError as error:
+        fail(f"{error}; {kept}", 1)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def only_how(context: typer.Context, allowed: set[str]) -> None:
+    """Raises ValueError where a run that is resumed is also told what to do."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    if clash := sorted(given - allowed):
+        raise ValueError(f"--resume takes its plan from the run; leave out --{clash[0].replace('_', '-')}")
+
+
+def one_of(names: Sequence[N], name: str | None, what: str) -> N | None:
+    """`name`, which is one of `names`; None where nothing was asked."""
+    found = next((one for one in names if one == name), None)
+    if name is not None and found is None:
+        raise ValueError(f"{what} {name!r} is unknown; one of {', '.join(names)}")
+    return found
+
+
+def written(file: Path, content: bytes) -> None:
+    """Writes a file that was asked for, and says so."""
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        fail(f"{file} cannot be written: {error.strerror}", 1)
+    print(file)
