@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from nas.account import Halt, Watch
 from nas.arch import Anchor, Arch
 from nas.arch import cost as cost_on_paper
 from nas.calibrate import Trainers
@@ -24,7 +25,6 @@ from nas.runs import create, open_run
 from nas.space import Space, decode, fitted
 from nas.timing import Latency, exactly
 from nas.trial import Costs, Score, Trial, identity, restored
-from nas.waves import Halt, Watch
 from nas.waves import search as run_waves
 from nas.workers import Evaluate, Here, OnRay, Tick, Workers
 

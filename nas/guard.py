@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from nas.account import Halt
     from nas.runs import Run
-    from nas.waves import Halt
 
 N = TypeVar("N", bound=str)
 

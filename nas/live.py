@@ -13,11 +13,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nas.account import Progress as Standing
 from nas.course import Standing as Lessons
 from nas.plan import Plan
 from nas.recipes import Course
 from nas.runs import Run
-from nas.waves import Progress as Standing
 
 
 @contextmanager

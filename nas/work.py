@@ -81,11 +81,11 @@ def search(
                 budget or [], dataset, data, space, trials, seed, names, run, meter, "", proposals
             )
 
+    from nas.account import Halt
     from nas.api import crew, trainer
     from nas.live import progress
     from nas.request import anchors_for, measure_for
     from nas.screen import print_result
-    from nas.waves import Halt
     from nas.waves import search as run_waves
     from search_spaces import BASELINE
 
@@ -137,13 +137,13 @@ def calibrate(
                 budget or [], dataset, data, space, networks, proxy or [], images, epochs, seed, run
             )
 
+    from nas.account import Halt
     from nas.api import crew, trainers
     from nas.calibrate import Calibration, diverse
     from nas.calibrate import calibrate as run_calibration
     from nas.live import counting
     from nas.runs import read_value
     from nas.verdict import print_calibration
-    from nas.waves import Halt
 
     found = read_value(folder, "calibration", Calibration)
     if found is None:

@@ -14,9 +14,8 @@ from nas.arch import Arch, Head, Stage, Stem, cost
 from nas.blocks import Separable
 from nas.graph import Map, Wiring
 from nas.pareto import dominates, front, hypervolume, point, ranks
-from nas.runs import open_run, read_trials
+from nas.runs import RunFailed, open_run, read_trials
 from nas.space import Space, axes, of, one_of
-from nas.waves import RunFailed
 from search_spaces import ANCHORS, LOWRES, lowres
 
 LAYERS = Space("layers", tuple(one_of("skip", "small", "large") for _ in range(5)))

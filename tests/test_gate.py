@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from nas.account import Halt, Progress
 from nas.arch import Arch, arch_id, cost
 from nas.forecast import ENOUGH
 from nas.plan import Budget, Meter, Plan
 from nas.runs import RunFailed, append_measured, create, locked, open_run, read_measured, read_tallies
 from nas.timing import Latency
 from nas.trial import Score, Trial
-from nas.waves import Found, Halt, Progress, search
+from nas.waves import Found, search
 from nas.workers import Here, Tick
 from search_spaces import LOWRES, lowres
 from tests.conftest import fake_evaluate, plan_for

@@ -11,8 +11,8 @@ ROOMS = [
     # The others:
     "agent", "conditions", "checker", "onnx_graph", "quantize", "model", "counting", "weights", "data",
     "augment", "train", "fit", "evaluate", "journal", "surrogate", "propose", "workers", "latency", "forecast",
-    "gate", "waves", "calibrate", "course", "compare", "knobs", "diagram", "card", "takehome", "api", "report",
-    "request", "tables", "live", "verdict", "screen", "guard", "work", "look", "cli", "__main__",
+    "gate", "book", "account", "waves", "calibrate", "course", "compare", "knobs", "diagram", "card", "takehome",
+    "api", "report", "request", "tables", "live", "verdict", "screen", "guard", "work", "look", "cli", "__main__",
 ]  # fmt: skip
 STDLIB_ONLY = ROOMS[: ROOMS.index("source") + 1]
 DOORS = {

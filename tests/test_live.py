@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from nas.account import Progress, Running
 from nas.course import Standing
 from nas.live import progress, stage, training
 from nas.plan import Budget
 from nas.recipes import TRAININGS, Course
 from nas.runs import Run
-from nas.waves import Progress, Running
 from tests.conftest import plan_for
 from tests.test_fit import TINY
 from tests.test_runs import trial

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nas.account import Halt, Progress
 from nas.arch import Anchor, Arch, Head, arch_id, cost
 from nas.plan import Budget, Plan
 from nas.propose import STARTUP, cheapest
-from nas.runs import append_trial, create, locked, open_run, read_best, read_trials
+from nas.runs import RunFailed, append_trial, create, locked, open_run, read_best, read_trials
 from nas.space import Space, of, one_of, sample
 from nas.trial import Score, Trial
 from nas.values import from_json
-from nas.waves import Halt, Progress, RunFailed, search
+from nas.waves import search
 from nas.workers import Evaluate, Here
 from search_spaces import ANCHORS, LIGHTWEIGHT, LOWRES, lowres
 from tests.conftest import fake_evaluate, plan_for
@@ -151,7 +152,7 @@ def test_halted_again_and_again_and_resumed_it_ends_the_same(tmp_path: Path, how
 
 def test_no_wave_is_begun_that_would_not_end_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("nas.waves.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("nas.account.time.monotonic", lambda: clock[0])
 
     def evaluate(arch: Arch, rung: int, state: bytes | None, tick: Tick) -> tuple[Score, None]:
         clock[0] += 1.0  # a rung takes a second, a wave of four six of them
@@ -268,7 +269,7 @@ def test_a_full_disk_ends_the_search_and_keeps_the_run(tmp_path: Path, monkeypat
         append_trial(run, trial)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr("nas.waves.append_trial", full)
+        patch.setattr("nas.book.append_trial", full)
         with pytest.raises(OSError, match="No space left"):
             run_search(tmp_path / "a", plan)
     assert sorted(t.index for t in written) == [t.index for t in read_trials(open_run(tmp_path / "a")[0])[0]]

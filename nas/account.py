@@ -1,0 +1,149 @@
+"""How far a search is, what is told of that, and when it is to stop."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from nas.book import Book, Entry
+from nas.plan import Plan
+from nas.trial import State, Trial
+from nas.workers import Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A training under way; `top1`: at the rung before, if any."""
+
+    name: str
+    wave: int
+    trial: int
+    rung: int
+    top1: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a search stands. `work` and `planned` are training images, done and in all."""
+
+    wave: int
+    trial: int
+    name: str
+    rung: int
+    work: int
+    planned: int
+    best: Trial | None
+    measuring: bool = False
+    """Whether its latency is being measured; else it is trained."""
+    running: tuple[Running, ...] = ()
+    """All trainings under way."""
+    ended: tuple[tuple[State, int], ...] = ()
+    """How many trials ended how."""
+    baseline: Trial | None = None
+    """The first trial, where it has ended."""
+
+
+Watch: TypeAlias = Callable[[Progress], None]
+
+
+@dataclass(slots=True)
+class Halt:
+    """When to stop before the end: as soon as `asked`, or so that all is over at `deadline`, a time.monotonic()."""
+
+    asked: bool = False
+    deadline: float = math.inf
+
+    def __call__(self) -> bool:
+        """Whether nothing more is to be begun. Raises Stopped where the time is up."""
+        if time.monotonic() >= self.deadline:
+            raise Stopped
+        return self.asked
+
+
+class Account:
+    """The training images spent, and what is told of them."""
+
+    def __init__(self, plan: Plan, watch: Watch, halt: Halt, book: Book) -> None:
+        self.plan, self.watch, self.halt, self.book = plan, watch, halt, book
+        self.work = self.trained = 0
+        self.planned = 1  # until the anchors are known
+        self.begun = time.monotonic()
+        self.measured = 0.0  # seconds of measuring
+        self.partly: dict[int, tuple[Entry, int, int]] = {}  # what runs now: its rung, its images so far
+
+    def begin(self, anchors: Sequence[Entry]) -> None:
+        """Takes in how many of the anchors are trained."""
+        fitting = sum(entry.state is None for entry in anchors)
+        first = bool(anchors) and anchors[0].state is None
+        whole = sum(images_of(self.plan, rung) for rung in range(len(self.plan.recipe.rungs)))
+        waves = range(0, self.plan.trials - fitting, self.plan.wave)
+        sizes = [fitting - first, *(min(self.plan.wave, self.plan.trials - fitting - begun) for begun in waves)]
+        self.planned = first * whole + sum(self.wave(size) for size in sizes)
+
+    def wave(self, size: int, first: int = 0) -> int:
+        """Training images of a wave of which `size` begin rung `first`, from there to the last rung."""
+        images = 0
+        for rung in range(first, len(self.plan.recipe.rungs)):
+            images += size * images_of(self.plan, rung)
+            size = math.ceil(size * self.plan.recipe.keep)
+        return images
+
+    def in_time(self, size: int, waves: Sequence[Sequence[Entry]]) -> bool:
+        """Whether another wave, and what is under way, are likely to end before the deadline."""
+        if self.halt.deadline == math.inf or not self.trained:
+            return True
+        now, images = time.monotonic(), self.wave(size)
+        for wave, entries in enumerate(waves):
+            images += self.wave(sum(entry.state is None for entry in entries), len(waves) - wave)
+        measuring = self.measured / len(waves)  # of a wave
+        rate = (now - self.begun - self.measured) / self.trained
+        return now + measuring + images * rate <= self.halt.deadline
+
+    def measuring(self, entry: Entry) -> None:
+        """Hears that a network is being measured."""
+        self._tell(entry, len(entry.scores), True)
+
+    def tick(self, entry: Entry, rung: int, images: int) -> None:
+        """Hears of images that were trained on. Raises Stopped where the time is up."""
+        if time.monotonic() >= self.halt.deadline:
+            raise Stopped
+        most = images_of(self.plan, rung)
+        seen = self.partly[entry.index][2] if entry.index in self.partly else 0
+        self.partly[entry.index] = entry, rung, min(seen + images, most)
+        self._tell(entry, rung)
+
+    def done(self, entry: Entry, rung: int, trained: bool) -> None:
+        """Hears that a rung is done."""
+        self.partly.pop(entry.index, None)
+        self.work += images_of(self.plan, rung)
+        self.trained += trained * images_of(self.plan, rung)
+        if trained:
+            self._tell(entry, rung)
+
+    def _tell(self, entry: Entry, rung: int, measuring: bool = False) -> None:
+        work = min(self.work + sum(images for _, _, images in self.partly.values()), self.planned)
+        running = tuple(
+            Running(one.name, one.wave, one.index, at, one.scores[-1].top1 if one.scores else None)
+            for one, at, _ in self.partly.values()
+        )
+        self.watch(
+            Progress(
+                entry.wave,
+                entry.index,
+                entry.name,
+                rung,
+                work,
+                self.planned,
+                self.book.best,
+                measuring,
+                running,
+                tuple(self.book.ended.items()),
+                self.book.trials.get(0),
+            )
+        )
+
+
+def images_of(plan: Plan, rung: int) -> int:
+    """Training images of one network at `rung`."""
+    return plan.recipe.rungs[rung].images * plan.recipe.rungs[rung].epochs

@@ -1,0 +1,148 @@
+"""The candidates of a search on their way, and the run's records of them: the one way to add to those."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from nas.journal import Journal
+from nas.plan import Plan
+from nas.propose import Candidate
+from nas.runs import (
+    Restore,
+    Run,
+    RunFailed,
+    append_score,
+    append_trial,
+    forget,
+    read_scores,
+    read_trials,
+    write_best,
+    write_work,
+)
+from nas.space import Space
+from nas.timing import Latency
+from nas.trial import Score, State, Trial, best
+from nas.workers import Outcome
+
+
+@dataclass(slots=True)
+class Entry:
+    """A candidate on its way; `state` is None until it has ended."""
+
+    candidate: Candidate
+    index: int
+    wave: int
+    scores: list[Score] = field(default_factory=list)
+    state: State | None = None
+    error: str | None = None
+    latency: Latency | None = None
+
+    @property
+    def id(self) -> str:
+        """The network's identity."""
+        return self.candidate.id
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.candidate.anchor or self.id
+
+
+class Book:
+    """The run's trials and scores on disk, and the one way to add to them."""
+
+    def __init__(self, run: Run, space: Space, plan: Plan, restore: Restore) -> None:
+        self.run, self.plan, self.journal = run, plan, Journal(run, space, plan.objective)
+        self.trials = {trial.index: trial for trial in read_trials(run, restore)[0]}
+        self.ended = Counter(trial.state for trial in self.trials.values())
+        self.scores = read_scores(run)
+        self.failures = 0  # in a row
+        self.waves: dict[int, list[Trial]] = {}  # as earlier processes left them
+        for index in sorted(self.trials):
+            self.waves.setdefault(self.trials[index].wave, []).append(self.trials[index])
+            self.journal.add(self.trials[index])
+        self.best = best(list(self.trials.values()))
+        if self.best:
+            write_best(run, self.best)
+
+    def wave(self, wave: int, size: int) -> list[Candidate]:
+        """The candidates of `wave` where `size` that were not refused have ended on disk, else none."""
+        trials = self.waves.get(wave, [])
+        if sum(trial.state != "refused" for trial in trials) < size:
+            return []
+        return [candidate_of(trial) for trial in trials]
+
+    def outcome(self, entry: Entry, rung: int) -> Outcome | None:
+        """What an earlier process found of this network at this rung."""
+        known = self.trials.get(entry.index)
+        if known and len(known.scores) > rung:
+            return Outcome(known.scores[rung])
+        if known and known.error is not None:
+            return Outcome(None, None, known.error)
+        score = self.scores.get((entry.index, entry.id, rung))
+        return Outcome(score) if score else None
+
+    def keep(self, entry: Entry, outcome: Outcome) -> None:
+        """Puts the outcome of a rung on disk before anything follows from it; a whole trial at once where it is one."""
+        if outcome.score is None:
+            self.failures += 1
+            entry.error = outcome.error
+            self.end(entry, "failed")
+            return
+        self.failures = 0
+        last = outcome.score.rung == len(self.plan.recipe.rungs) - 1
+        if (
+            not last
+            and entry.index not in self.trials
+            and (entry.index, entry.id, outcome.score.rung) not in self.scores
+        ):
+            append_score(self.run, entry.index, entry.id, outcome.score)
+            if outcome.state is not None:
+                write_work(self.run, entry.id, outcome.state)
+        entry.scores.append(outcome.score)
+        if last:
+            self.end(entry, "complete")
+
+    def end(self, entry: Entry, state: State) -> None:
+        """Ends an entry, on disk. Raises RunFailed where another end is there."""
+        entry.state = state
+        trial = self.trial(entry)
+        known = self.trials.get(trial.index)
+        if known is None:
+            append_trial(self.run, trial)
+            forget(self.run, trial.arch_id)
+            self.trials[trial.index] = trial
+            self.ended[trial.state] += 1
+            self.journal.add(trial)
+            top = best([trial, self.best] if self.best else [trial])
+            if top is trial:
+                self.best = trial
+                write_best(self.run, trial)
+        elif (known.arch_id, known.state) != (trial.arch_id, trial.state):
+            raise RunFailed(
+                f"trial {trial.index} on disk is {known.arch_id} ({known.state}), the plan leads to {trial.arch_id} "
+                f"({trial.state}): {self.run.path} was changed by hand, or begun with another version of nas or on "
+                "another kind of device; go on where it was begun, or begin anew"
+            )
+
+    def trial(self, entry: Entry) -> Trial:
+        """The record of an entry that has ended."""
+        assert entry.state
+        candidate = entry.candidate
+        return Trial(
+            index=entry.index,
+            wave=entry.wave,
+            arch_id=entry.id,
+            cost=candidate.cost,
+            state=entry.state,
+            arch=candidate.arch,
+            choices=candidate.choices,
+            anchor=candidate.anchor,
+            scores=tuple(entry.scores),
+            error=entry.error,
+            latency=entry.latency,
+        )
+
+
+def candidate_of(trial: Trial) -> Candidate:
+    """The candidate that a trial was."""
+    return Candidate(trial.arch, trial.choices, trial.cost, trial.arch_id, trial.anchor)
