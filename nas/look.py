@@ -51,7 +51,7 @@ def compare(
 
     Example: [bold]nas compare runs/*[/bold]
     """
-    from nas.request import compared
+    from nas.recall import compared
     from nas.verdict import print_compared
     from search_spaces import BASELINE
 
@@ -70,7 +70,7 @@ def importance(
     """
     from nas.compare import Searched
     from nas.knobs import shares, told, worths
-    from nas.request import compared
+    from nas.recall import compared
     from nas.verdict import print_knobs
 
     with refusing():
@@ -97,8 +97,8 @@ def report(
 
     Example: [bold]nas report runs/cifar10-25MFLOPs[/bold]
     """
+    from nas.recall import viewed
     from nas.report import page
-    from nas.request import viewed
 
     with refusing():
         views = [viewed(run) for run in runs]
@@ -116,7 +116,7 @@ def diagram(
     Example: [bold]nas diagram lowres-mobilenet --to lowres-mobilenet.png[/bold]
     """
     from nas.diagram import png, svg
-    from nas.request import architecture
+    from nas.names import architecture
 
     with refusing():
         picture_of = architecture(network, None, None)
@@ -170,7 +170,7 @@ def anchors(
     """
     import random
 
-    from nas.request import RESOLUTION, named
+    from nas.names import RESOLUTION, named
     from nas.space import fitted, nearest
     from nas.tables import print_anchors, print_projections
     from search_spaces import ANCHORS, SPACES
@@ -200,8 +200,8 @@ def space(
     Example: [bold]nas space lightweight --budget 25MFLOPs[/bold]
     """
     from nas.arch import cost
+    from nas.names import RESOLUTION, anchor_costs, named, on_paper
     from nas.plan import parse_budget
-    from nas.request import RESOLUTION, anchor_costs, named, on_paper
     from nas.space import fitted
     from nas.survey import survey
     from nas.tables import print_space
@@ -225,9 +225,9 @@ def profile(
 
     Example: [bold]nas profile lowres-mobilenet[/bold]
     """
+    from nas.names import architecture
     from nas.profile import MODULES
     from nas.profile import profile as profiled
-    from nas.request import architecture
     from nas.tables import print_profile
     from search_spaces import ANCHORS
 

@@ -84,7 +84,8 @@ def search(
     from nas.account import Halt
     from nas.api import crew, trainer
     from nas.live import progress
-    from nas.request import anchors_for, measure_for
+    from nas.names import anchors_for
+    from nas.request import measure_for
     from nas.screen import print_result
     from nas.waves import search as run_waves
     from search_spaces import BASELINE
@@ -127,7 +128,8 @@ def calibrate(
 
     Example: [bold]nas calibrate --budget 25MFLOPs --dataset cifar10[/bold]
     """
-    from nas.request import calibration_begun, calibration_resumed, first_of
+    from nas.names import first_of
+    from nas.request import calibration_begun, calibration_resumed
 
     with refusing():
         if resume:
@@ -252,7 +254,7 @@ def export(
     Example: [bold]nas export runs/lowres-mobilenet-cifar10-quick[/bold]
     """
     from nas.outcome import FORMATS
-    from nas.request import trained
+    from nas.recall import trained
 
     with refusing():
         names = list(dict.fromkeys(formats.replace(" ", "").split(",")))
@@ -327,8 +329,8 @@ def measure(
         print(f"{write_agent}: python {write_agent} network.onnx; it needs numpy and onnxruntime", file=sys.stderr)
         return
 
+    from nas.names import anchor_names, architecture
     from nas.plan import Meter
-    from nas.request import anchor_names, architecture
 
     with refusing():
         meter = Meter(reference, device, measure_command, runtime, threads, batch, seconds, precision, timeout)

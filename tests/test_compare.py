@@ -16,7 +16,7 @@ from nas.knobs import shares, told, worths
 from nas.outcome import Outcome, Session
 from nas.plan import Budget, Plan
 from nas.propose import Proposer
-from nas.request import compared
+from nas.recall import compared
 from nas.runs import Run, append_session, create, read_sessions, write_value
 from nas.space import fitted, shared
 from nas.timing import Latency

@@ -17,8 +17,8 @@ from nas.api import Result
 from nas.arch import cost
 from nas.calibrate import Agreement, Calibration, Rank
 from nas.diagram import svg
+from nas.recall import viewed
 from nas.report import View, page
-from nas.request import viewed
 from search_spaces import ANCHORS, LIGHTWEIGHT
 from tests.test_cli import nas, nas_here
 

@@ -19,7 +19,7 @@ from nas.data import load_test
 from nas.graph import foldable
 from nas.model import build
 from nas.outcome import USUAL, Export
-from nas.request import trained
+from nas.recall import trained
 from nas.runs import Run, read_value
 from nas.values import to_json
 from nas.weights import packed
