@@ -165,7 +165,7 @@ def scatter(views: Sequence[View]) -> Any:
                     marker=marker,
                     line={"color": colour, "dash": "dot", "width": 1},
                     text=[escape(_name(t)) for t in trials] if not mode else None,
-                    textposition="top center",
+                    textposition="bottom center",
                     textfont={"size": 10},
                     hovertext=[_hover(t) for t in trials],
                     hoverinfo="text",
