@@ -79,11 +79,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def given(context: typer.Context) -> set[str]:
+    """The options that were typed."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
 def only_how(context: typer.Context, allowed: set[str]) -> None:
     """Raises ValueError where a run that is resumed is also told what to do."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
-    if clash := sorted(given - allowed):
+    if clash := sorted(given(context) - allowed):
         raise ValueError(f"--resume takes its plan from the run; leave out --{clash[0].replace('_', '-')}")
 
 

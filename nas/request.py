@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.arch import Arch, cost
-from nas.names import RESOLUTION, absolute, anchor_costs, architecture, named, on_paper
+from nas.names import RESOLUTION, absolute, anchor_costs, anchors_for, architecture, named, on_paper
 from nas.plan import (
     BUDGET_HELP,
     COMPARED,
@@ -31,6 +31,7 @@ from nas.runs import (
     create,
     free_name,
     is_course,
+    locked,
     open_course,
     open_run,
     read_trials,
@@ -103,8 +104,8 @@ def _folder(name: str | None, about: str) -> Path:
     return RUNS / name if name else free_name(RUNS, re.sub(r"[^\w.,+-]+", "-", about).strip("-"))
 
 
-def resumed(path: Path, data: Path | None) -> tuple[Run, Plan, Space]:
-    """The run in folder `path`, fit to be gone on with."""
+def resumed(path: Path, data: Path | None, trials: int | None = None) -> tuple[Run, Plan, Space]:
+    """The run in folder `path`, fit to be gone on with, up to `trials` trained networks where that is asked for."""
     folder, plan = open_run(path)
     where = fitted(named(SPACES, plan.space, "space"), plan.resolution, plan.classes)
     if where.digest != plan.space_digest:
@@ -127,7 +128,22 @@ def resumed(path: Path, data: Path | None) -> tuple[Run, Plan, Space]:
     if data:
         plan = replace(plan, data=str(data.expanduser().absolute()))
     _same_images(path, plan.dataset, loaded(plan.dataset, plan.data), (plan.resolution, plan.classes))
+    if trials is not None:
+        plan = _longer(folder, plan, trials)
     return folder, plan, where
+
+
+def _longer(folder: Run, plan: Plan, trials: int) -> Plan:
+    """`plan` with more `trials`, also on disk."""
+    rivals = sum(plan.budget.keeps(cost(anchor.arch)) for anchor in anchors_for(plan))
+    if plan.trials <= rivals < trials:
+        raise ValueError(f"{folder.path} was to train {plan.trials} anchors, not all of {rivals}; begin a new run")
+    if trials < plan.trials:
+        raise ValueError(f"{folder.path} is to train {plan.trials} networks; --trials {trials} must be more")
+    with locked(folder):
+        _, written = open_run(folder.path)
+        write_value(folder, "plan", replace(written, trials=trials))
+    return replace(plan, trials=trials)
 
 
 def _same_images(path: Path, dataset: str, images: "Data", then: tuple[int, int]) -> None:

@@ -91,7 +91,7 @@ def search(
             for wave, entries in enumerate(waves):
                 _pruned(entries, step - wave, plan, book)
             entries = [entry for wave in waves for entry in wave]
-            size = min(plan.wave, left)
+            size = door.size(step + 1, min(plan.wave, left))
             in_time = in_time and not halt.asked and account.in_time(size, waves)
             new: list[Entry] = []
             if size and in_time:
@@ -126,6 +126,11 @@ class _Door:
         self.gate, self.account, self.halt = gate, account, halt
         self.tallies = read_tallies(book.run)
         self.error: float | None = None  # of the newest forecast
+
+    def size(self, wave: int, size: int) -> int:
+        """How many of `wave` are trained: `size`, or as many as there were when the run was to end with it."""
+        before = round(self.tallies.get(wave, {}).get("let in", 0))
+        return min(size, before) if before else size
 
     def wave(self, wave: int, size: int, before: Sequence[Entry]) -> list[Entry]:
         """The entries of `wave`, of which `size` are to be trained, or fewer where no more keep the budget."""

@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from nas.guard import cores, fail, interruptible, keeping, one_of, only_how, refusing
+from nas.guard import cores, fail, given, interruptible, keeping, one_of, only_how, refusing
 
 HOW = ("workers", "ray_address", "cpus", "gpus", "time_limit")  # options that do not change what is found
 
@@ -34,7 +34,9 @@ def search(
         typer.Option(help="Takes a graph on standard input, prints what agent.py prints: 'ssh pi python3 agent.py'."),
     ] = None,
     measure_threads: Annotated[int, typer.Option(help="Threads that a network runs on when measured.")] = 1,
-    trials: Annotated[int, typer.Option(help="Networks to train, anchors among them.")] = 36,
+    trials: Annotated[
+        int, typer.Option(help="Networks to train, anchors among them; with --resume, more than the run was to have.")
+    ] = 36,
     seed: Annotated[int, typer.Option(help="Seed of proposals, weights and batches.")] = 0,
     objective: Annotated[
         str, typer.Option(help="accuracy, or a front of it against macs, params, peak or latency: accuracy,macs.")
@@ -67,12 +69,12 @@ def search(
 
     with refusing():
         if resume:
-            only_how(context, {"resume", "data", "json", "quiet", *HOW})
+            only_how(context, {"resume", "data", "trials", "json", "quiet", *HOW})
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
         deadline = time.monotonic() + seconds(time_limit)
         if resume:
-            folder, plan, where = resumed(resume, data)
+            folder, plan, where = resumed(resume, data, trials if "trials" in given(context) else None)
         else:
             names = tuple(objective.replace(" ", "").split(","))
             asked = device is not None or measure_command is not None or measure_threads != 1

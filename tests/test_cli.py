@@ -180,6 +180,12 @@ def test_a_search_of_digits_and_its_result(here: Path) -> None:
     # Resumed when it is done already, it trains nothing and says the same.
     again = nas("search", "--resume", "runs/tiny", "--json", "--quiet")
     assert json.loads(again.stdout) == result and again.stderr == ""
+    # With more trials, it goes on after them; with fewer, nothing is touched.
+    fewer = nas("search", "--resume", "runs/tiny", "--trials", "1")
+    assert fewer.returncode == 2 and "--trials 1 must be more" in fewer.stderr
+    more = json.loads(nas("search", "--resume", "runs/tiny", "--trials", "3", "--json", "--quiet").stdout)
+    assert more["trials"][: len(result["trials"])] == result["trials"]
+    assert sum(trial["state"] != "refused" for trial in more["trials"]) == 3
 
 
 def test_the_table_compares_with_the_baseline(here: Path) -> None:

@@ -119,6 +119,21 @@ def test_stopped_again_and_again_and_resumed_it_ends_the_same(tmp_path: Path, sp
     assert resumed == undisturbed == read_trials(open_run(folder)[0])[0]
 
 
+@pytest.mark.parametrize("space", [LOWRES, LIGHTWEIGHT], ids=lambda space: space.name)
+def test_more_trials_go_on_as_if_they_had_been_asked_for_at_once(tmp_path: Path, space: Space) -> None:
+    at_once = run_search(tmp_path / "whole", plan_for(BUDGET, space, trials=24), space)
+    run_search(tmp_path / "parts", plan_for(BUDGET, space, trials=12), space)  # its waves are full
+    assert run_search(tmp_path / "parts", plan_for(BUDGET, space, trials=24), space) == at_once
+
+
+def test_more_trials_leave_those_that_ended_as_they_are(tmp_path: Path) -> None:
+    first = run_search(tmp_path / "a", plan_for(BUDGET, trials=14))  # the last wave has two
+    both = run_search(tmp_path / "a", plan_for(BUDGET, trials=22))
+    assert both[: len(first)] == first
+    assert sum(trial.state != "refused" for trial in both) == 22
+    assert [sum(trial.wave == wave for trial in both) for wave in range(1, 6)] == [4, 4, 2, 4, 4]
+
+
 def test_the_same_seed_gives_the_same_search_and_another_does_not(tmp_path: Path) -> None:
     one = run_search(tmp_path / "1", plan_for(BUDGET, LIGHTWEIGHT, 24), LIGHTWEIGHT)
     two = run_search(tmp_path / "2", plan_for(BUDGET, LIGHTWEIGHT, 24), LIGHTWEIGHT)
