@@ -21,7 +21,7 @@ from nas.graph import Cost
 from nas.pareto import front
 from nas.plan import MEASURED_SECONDS, PROXY, Budget, Meter, Plan, Recipe, Rung, derived_seed, parse_budget
 from nas.propose import cheapest
-from nas.runs import create, open_run
+from nas.runs import create, open_run, prolong
 from nas.space import Space, decode, fitted
 from nas.timing import Latency, exactly
 from nas.trial import Costs, Score, Trial, identity, restored
@@ -104,8 +104,8 @@ def search(
     its milliseconds, where `budget` or `objective` asks for latency; by default architectures are measured here, in
     turn with the anchor that `budget` names, or the first. `anchors` are tried first, and the first of them goes
     through all rungs. `proposals`: "random" leaves them to chance, to compare with. `run`: a folder that keeps all of
-    it, and is gone on with where it exists. `workers`: trainings side by side, by Ray where there are several or a
-    `ray_address`. `time_limit`: in seconds.
+    it, and is gone on with where it exists, also with more `trials`. `workers`: trainings side by side, by Ray where
+    there are several or a `ray_address`. `time_limit`: in seconds.
 
     Raises ValueError where the request cannot be met, RunFailed after three failures in a row.
     """
@@ -132,7 +132,9 @@ def search(
     with tempfile.TemporaryDirectory() as room:
         path = Path(run) if run else Path(room) / "run"
         folder, begun = open_run(path) if path.exists() else (create(path, plan), plan)
-        if begun != plan:
+        if replace(begun, trials=trials) == plan and trials > begun.trials:
+            prolong(folder, trials, sum(plan.budget.keeps(costs(anchor.arch)) for anchor in anchors))
+        elif begun != plan:
             raise ValueError(f"{path} was begun with another plan; take another run, or ask for what it was begun with")
         halt = Halt(deadline=time.monotonic() + time_limit if time_limit else math.inf)
         score: Evaluate = Scored(evaluate) if evaluate else trainer(plan)

@@ -31,9 +31,9 @@ from nas.runs import (
     create,
     free_name,
     is_course,
-    locked,
     open_course,
     open_run,
+    prolong,
     read_trials,
     read_value,
     write_value,
@@ -129,21 +129,9 @@ def resumed(path: Path, data: Path | None, trials: int | None = None) -> tuple[R
         plan = replace(plan, data=str(data.expanduser().absolute()))
     _same_images(path, plan.dataset, loaded(plan.dataset, plan.data), (plan.resolution, plan.classes))
     if trials is not None:
-        plan = _longer(folder, plan, trials)
+        prolong(folder, trials, sum(plan.budget.keeps(cost(anchor.arch)) for anchor in anchors_for(plan)))
+        plan = replace(plan, trials=trials)
     return folder, plan, where
-
-
-def _longer(folder: Run, plan: Plan, trials: int) -> Plan:
-    """`plan` with more `trials`, also on disk."""
-    rivals = sum(plan.budget.keeps(cost(anchor.arch)) for anchor in anchors_for(plan))
-    if plan.trials <= rivals < trials:
-        raise ValueError(f"{folder.path} was to train {plan.trials} anchors, not all of {rivals}; begin a new run")
-    if trials < plan.trials:
-        raise ValueError(f"{folder.path} is to train {plan.trials} networks; --trials {trials} must be more")
-    with locked(folder):
-        _, written = open_run(folder.path)
-        write_value(folder, "plan", replace(written, trials=trials))
-    return replace(plan, trials=trials)
 
 
 def _same_images(path: Path, dataset: str, images: "Data", then: tuple[int, int]) -> None:

@@ -26,7 +26,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -117,6 +117,23 @@ def open_run(path: Path) -> tuple[Run, Plan]:
     except (OSError, UnicodeDecodeError):
         raise ValueError(f"{path} is no run: it has no readable plan.json; runs lie in runs/NAME") from None
     return Run(path), from_json(Plan, text, str(file))
+
+
+def prolong(run: Run, trials: int, rivals: int) -> None:
+    """Makes a search train `trials` networks in all; `rivals` is how many anchors keep its budget.
+
+    Raises ValueError where it was to have more, or was to train some of the anchors only: those would come before
+    what it has trained. RunInUse where another process is at work in it.
+    """
+    with locked(run):
+        _, plan = open_run(run.path)
+        if trials < plan.trials:
+            raise ValueError(
+                f"{run.path} is to train {plan.trials} networks, {trials} are fewer; give more, or leave it out"
+            )
+        if plan.trials < rivals and trials > plan.trials:
+            raise ValueError(f"{run.path} was to train {plan.trials} of {rivals} anchors only; begin a new run")
+        write_value(run, "plan", replace(plan, trials=trials))
 
 
 def is_course(path: Path) -> bool:

@@ -86,8 +86,11 @@ def test_a_block_kind_of_ones_own_is_searched_trained_and_resumed(tmp_path: Path
     assert {trial.state for trial in kept.trials} == {"complete", "pruned"} and kept.path == tmp_path / "run"
     resumed = search(OWN, "4MFLOPs", macs_are_good, trials=10, rungs=2, run=tmp_path / "run")
     assert resumed.trials == kept.trials and resumed.best == kept.best
-    with pytest.raises(ValueError, match="was begun with another plan"):
-        search(OWN, "4MFLOPs", macs_are_good, trials=11, rungs=2, run=tmp_path / "run")
+    for trials, seed in ((9, 0), (11, 1)):
+        with pytest.raises(ValueError, match="was begun with another plan"):
+            search(OWN, "4MFLOPs", macs_are_good, trials=trials, seed=seed, rungs=2, run=tmp_path / "run")
+    more = search(OWN, "4MFLOPs", macs_are_good, trials=11, rungs=2, run=tmp_path / "run")
+    assert more.trials[:10] == kept.trials and len(more.trials) == 11
     trained = search(OWN, "2MFLOPs", trials=1, dataset="digits")
     assert trained.trials[0].scores[-1].val_images == 288
 
