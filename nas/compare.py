@@ -28,7 +28,8 @@ class Searched:
     @property
     def looked_at(self) -> dict[str, int]:
         """How many networks were "drawn" for it, and how many of them were refused, by why; anchors aside."""
-        names = dict.fromkeys(name for tally in self.tallies.values() for name in tally if name != "forecast error")
+        told = dict.fromkeys(name for tally in self.tallies.values() for name in tally)
+        names = [name for name in told if name not in ("asked", "forecast error")]
         return {name: round(sum(tally.get(name, 0) for tally in self.tallies.values())) for name in names}
 
     @property

@@ -128,9 +128,8 @@ class _Door:
         self.error: float | None = None  # of the newest forecast
 
     def size(self, wave: int, size: int) -> int:
-        """How many of `wave` are trained: `size`, or as many as there were when the run was to end with it."""
-        before = round(self.tallies.get(wave, {}).get("let in", 0))
-        return min(size, before) if before else size
+        """How many networks `wave` is to train: `size`, or fewer where it was the last one before there were more."""
+        return min(size, round(self.tallies.get(wave, {}).get("asked", size)))
 
     def wave(self, wave: int, size: int, before: Sequence[Entry]) -> list[Entry]:
         """The entries of `wave`, of which `size` are to be trained, or fewer where no more keep the budget."""
@@ -150,7 +149,8 @@ class _Door:
             entries += new
         if wave not in self.tallies and entries:
             slow = sum(entry.state == "refused" for entry in entries)
-            self.tallies[wave] = {**self.proposer.tally, "too slow": slow, "let in": len(entries) - slow}
+            told = {"asked": size, "too slow": slow, "let in": len(entries) - slow}
+            self.tallies[wave] = {**self.proposer.tally, **told}
             if self.error:
                 self.tallies[wave]["forecast error"] = self.error
             append_tally(self.book.run, wave, self.tallies[wave])

@@ -15,7 +15,7 @@ from nas.account import Halt, Progress
 from nas.arch import Anchor, Arch, Head, arch_id, cost
 from nas.plan import Budget, Plan
 from nas.propose import STARTUP, cheapest
-from nas.runs import RunFailed, append_trial, create, locked, open_run, read_best, read_trials
+from nas.runs import RunFailed, append_tally, append_trial, create, locked, open_run, prolong, read_best, read_trials
 from nas.space import Space, of, one_of, sample
 from nas.trial import Score, Trial
 from nas.values import from_json
@@ -123,7 +123,8 @@ def test_stopped_again_and_again_and_resumed_it_ends_the_same(tmp_path: Path, sp
 def test_more_trials_go_on_as_if_they_had_been_asked_for_at_once(tmp_path: Path, space: Space) -> None:
     at_once = run_search(tmp_path / "whole", plan_for(BUDGET, space, trials=24), space)
     run_search(tmp_path / "parts", plan_for(BUDGET, space, trials=12), space)  # its waves are full
-    assert run_search(tmp_path / "parts", plan_for(BUDGET, space, trials=24), space) == at_once
+    prolong(open_run(tmp_path / "parts")[0], 24, 4)
+    assert run_search(tmp_path / "parts", open_run(tmp_path / "parts")[1], space) == at_once
 
 
 def test_more_trials_leave_those_that_ended_as_they_are(tmp_path: Path) -> None:
@@ -132,6 +133,19 @@ def test_more_trials_leave_those_that_ended_as_they_are(tmp_path: Path) -> None:
     assert both[: len(first)] == first
     assert sum(trial.state != "refused" for trial in both) == 22
     assert [sum(trial.wave == wave for trial in both) for wave in range(1, 6)] == [4, 4, 2, 4, 4]
+
+
+def test_a_run_does_not_shrink_nor_let_anchors_in_late(tmp_path: Path) -> None:
+    run_search(tmp_path / "a", plan_for(BUDGET, trials=3))
+    run = open_run(tmp_path / "a")[0]
+    with pytest.raises(ValueError, match="is to train 3 networks, 2 are fewer"):
+        prolong(run, 2, 4)
+    with pytest.raises(ValueError, match="was to train 3 of 4 anchors only"):
+        prolong(run, 12, 4)
+    append_tally(run, 1, {"drawn": 12, "let in": 4})
+    with pytest.raises(ValueError, match="earlier version"):
+        prolong(run, 12, 3)
+    assert open_run(tmp_path / "a")[1].trials == 3
 
 
 def test_the_same_seed_gives_the_same_search_and_another_does_not(tmp_path: Path) -> None:
