@@ -21,6 +21,8 @@ from nas.timing import Latency
 from nas.trial import Trial
 from nas.values import to_data
 
+APART = 8  # choices that set a network apart from an anchor, at the most, where they are told
+
 
 def print_result(
     folder: Run, plan: Plan, trials: list[Trial], top: Trial | None, baseline_name: str, json: bool
@@ -65,6 +67,8 @@ def print_result(
         lines += [
             f"Best: {name}. Of it most is expected once the luck of one training is taken off, as far as others tell."
         ]
+    if top and not several:
+        lines += _apart(top, trials)
     refused = [trial for trial in trials if trial.state == "refused" and trial.anchor]
     if over := [str(trial.anchor) for trial in refused if not trial.latency]:
         lines += [f"Over the budget{' on paper' * plan.timed}, not trained: {', '.join(over)}."]
@@ -198,6 +202,23 @@ def _cost_cells(trial: Trial, plan: Plan) -> tuple[str, ...]:
     spent = trial.cost
     cells = (f"{spent.macs / 1e6:.2f} M", f"{spent.params / 1e6:.3f} M", f"{spent.peak / 1024:.0f} KB")
     return (*cells, _span(trial.latency) if trial.latency else "-") if plan.timed else cells
+
+
+def _apart(found: Trial, trials: list[Trial]) -> list[str]:
+    """What sets a network apart from the anchor of its space that it is most like, where that is soon said."""
+    differences = {
+        str(trial.anchor): [
+            f"{axis} {found.choices.get(axis, '-')} ({trial.choices.get(axis, '-')})"
+            for axis in dict.fromkeys((*found.choices, *trial.choices))
+            if found.choices.get(axis, "-") != trial.choices.get(axis, "-")
+        ]
+        for trial in trials
+        if trial.anchor and trial.choices
+    }
+    nearest = min(differences, key=lambda name: len(differences[name]), default=None)
+    if not nearest or found.anchor or len(differences[nearest]) > APART:
+        return []
+    return [f"{found.arch_id} is {nearest} but for {', '.join(differences[nearest])}."]
 
 
 def _timing(folder: Run, plan: Plan, trials: list[Trial]) -> list[str]:

@@ -12,11 +12,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from nas import tables
-from nas.arch import Arch, Head, Stage, Stem
+from nas.arch import Arch, Head, Stage, Stem, arch_id, cost
 from nas.blocks import ShuffleV2
 from nas.cli import app
 from nas.plan import Budget
-from nas.runs import append_trial, create
+from nas.runs import append_trial, create, write_best
 from nas.space import fitted
 from nas.trial import Trial
 from nas.values import to_json
@@ -201,6 +201,18 @@ def test_the_table_compares_with_the_baseline(here: Path) -> None:
         "Trained on 384 images (0.01 T images x MACs) in 0.1 worker-minutes, 128 images a second and worker." in table
     )
     assert set(names[::2]) <= set(ANCHORS)
+
+
+def test_what_sets_the_best_network_apart_is_told(here: Path) -> None:
+    run = create(here / "runs" / "a", plan_for(Budget(macs=25_000_000)))
+    first = trial(0, 50.0)
+    arch = replace(first.arch, stages=(*first.arch.stages[:-1], replace(first.arch.stages[-1], depth=2)))
+    choices = first.choices | {"stages.4.depth": 2}
+    best = replace(trial(1, 52.0), arch=arch, arch_id=arch_id(arch), cost=cost(arch), choices=choices, anchor=None)
+    append_trial(run, replace(first, anchor="lowres-mobilenet"))
+    append_trial(run, best)
+    write_best(run, best)
+    assert f"{best.arch_id} is lowres-mobilenet but for stages.4.depth 2 (3)." in nas("show", run.path).stdout
 
 
 def test_profile_without_building(here: Path) -> None:
