@@ -16,7 +16,7 @@ from nas.train import answered
 from nas.weights import put, read
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = " ".join((ROOT / "README.md").read_text().split())
 CIFAR = ROOT.parent / "shared" / "data"
 KEPT = re.findall(r"^!/runs/([\w.,+-]+)/$", (ROOT / ".gitignore").read_text(), re.MULTILINE)
 ROWS = {name: compared(ROOT / "runs" / name) for name in KEPT}
