@@ -15,13 +15,14 @@ from typing import Any, TypeAlias
 from nas.account import Halt, Watch
 from nas.arch import Anchor, Arch
 from nas.arch import cost as cost_on_paper
+from nas.book import prolong
 from nas.calibrate import Trainers
 from nas.gate import Measure
 from nas.graph import Cost
 from nas.pareto import front
 from nas.plan import MEASURED_SECONDS, PROXY, Budget, Meter, Plan, Recipe, Rung, derived_seed, parse_budget
 from nas.propose import cheapest
-from nas.runs import create, open_run, prolong
+from nas.runs import create, open_run
 from nas.space import Space, decode, fitted
 from nas.timing import Latency, exactly
 from nas.trial import Costs, Score, Trial, identity, restored

@@ -1,7 +1,7 @@
 """The candidates of a search on their way, and the run's records of them: the one way to add to those."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nas.journal import Journal
 from nas.plan import Plan
@@ -13,9 +13,13 @@ from nas.runs import (
     append_score,
     append_trial,
     forget,
+    locked,
+    open_run,
     read_scores,
+    read_tallies,
     read_trials,
     write_best,
+    write_value,
     write_work,
 )
 from nas.space import Space
@@ -146,3 +150,22 @@ class Book:
 def candidate_of(trial: Trial) -> Candidate:
     """The candidate that a trial was."""
     return Candidate(trial.arch, trial.choices, trial.cost, trial.arch_id, trial.anchor)
+
+
+def prolong(run: Run, trials: int, rivals: int) -> None:
+    """Makes a search train `trials` networks in all; `rivals` is how many anchors keep its budget.
+
+    Raises ValueError where it was to have more, or was to train some of the anchors only: those would come before
+    what it has trained. RunInUse where another process is at work in it.
+    """
+    with locked(run):
+        _, plan = open_run(run.path)
+        if trials < plan.trials:
+            raise ValueError(
+                f"{run.path} is to train {plan.trials} networks, {trials} are fewer; give more, or leave it out"
+            )
+        if any("asked" not in tally for tally in read_tallies(run).values()):
+            raise ValueError(f"{run.path} was begun with an earlier version of nas and cannot grow; begin a new run")
+        if plan.trials < rivals and trials > plan.trials:
+            raise ValueError(f"{run.path} was to train {plan.trials} of {rivals} anchors only; begin a new run")
+        write_value(run, "plan", replace(plan, trials=trials))

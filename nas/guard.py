@@ -54,12 +54,13 @@ def interruptible(halt: "Halt") -> Iterator[None]:
 def keeping(command: str, folder: "Run") -> Iterator[None]:
     """Turns what ends a run early into an error line that says how it is gone on with."""
     from nas.conditions import now, session
-    from nas.runs import RunFailed, RunInUse, append_session
+    from nas.runs import RunFailed, RunInUse, append_session, locked
 
     kept = f"what is finished is kept: nas {command} --resume {folder.path}"
     here = session()
     try:
-        append_session(folder, here)
+        with locked(folder):  # one that is refused was not at work here
+            append_session(folder, here)
         try:
             yield
         finally:

@@ -33,7 +33,6 @@ from nas.runs import (
     is_course,
     open_course,
     open_run,
-    prolong,
     read_trials,
     read_value,
     write_value,
@@ -129,6 +128,8 @@ def resumed(path: Path, data: Path | None, trials: int | None = None) -> tuple[R
         plan = replace(plan, data=str(data.expanduser().absolute()))
     _same_images(path, plan.dataset, loaded(plan.dataset, plan.data), (plan.resolution, plan.classes))
     if trials is not None:
+        from nas.book import prolong
+
         prolong(folder, trials, sum(plan.budget.keeps(cost(anchor.arch)) for anchor in anchors_for(plan)))
         plan = replace(plan, trials=trials)
     return folder, plan, where

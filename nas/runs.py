@@ -16,20 +16,20 @@
     result.json     what came of it, on the test images
     export/         what is taken home
 
-A line is appended and forced to disk in one go, files are replaced whole: a process killed at any moment
-leaves at most one torn last line, which the next reader drops.
+What a process that is killed leaves behind is said in files.py.
 """
 
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from nas.files import append_line, drop_torn_line, lines_of, put_whole, values_of
 from nas.outcome import History, Session
 from nas.plan import Plan
 from nas.recipes import Course
@@ -87,12 +87,12 @@ def create(path: Path, asked: Plan | Course) -> Run:
     try:
         making.mkdir(parents=True)
         if isinstance(asked, Plan):
-            _replace(making / "plan.json", (to_json(asked, indent=1) + "\n").encode())
+            put_whole(making / "plan.json", (to_json(asked, indent=1) + "\n").encode())
             (making / "trials.jsonl").touch()
         else:
-            _replace(making / "course.json", (to_json(asked, indent=1) + "\n").encode())
+            put_whole(making / "course.json", (to_json(asked, indent=1) + "\n").encode())
             (making / "best").mkdir()
-            _replace(making / "best" / "arch.json", (to_json(asked.arch, indent=1) + "\n").encode())
+            put_whole(making / "best" / "arch.json", (to_json(asked.arch, indent=1) + "\n").encode())
         making.rename(path)
     except OSError as error:
         shutil.rmtree(making, ignore_errors=True)
@@ -117,25 +117,6 @@ def open_run(path: Path) -> tuple[Run, Plan]:
     except (OSError, UnicodeDecodeError):
         raise ValueError(f"{path} is no run: it has no readable plan.json; runs lie in runs/NAME") from None
     return Run(path), from_json(Plan, text, str(file))
-
-
-def prolong(run: Run, trials: int, rivals: int) -> None:
-    """Makes a search train `trials` networks in all; `rivals` is how many anchors keep its budget.
-
-    Raises ValueError where it was to have more, or was to train some of the anchors only: those would come before
-    what it has trained. RunInUse where another process is at work in it.
-    """
-    with locked(run):
-        _, plan = open_run(run.path)
-        if trials < plan.trials:
-            raise ValueError(
-                f"{run.path} is to train {plan.trials} networks, {trials} are fewer; give more, or leave it out"
-            )
-        if any("asked" not in tally for tally in read_tallies(run).values()):
-            raise ValueError(f"{run.path} was begun with an earlier version of nas and cannot grow; begin a new run")
-        if plan.trials < rivals and trials > plan.trials:
-            raise ValueError(f"{run.path} was to train {plan.trials} of {rivals} anchors only; begin a new run")
-        write_value(run, "plan", replace(plan, trials=trials))
 
 
 def is_course(path: Path) -> bool:
@@ -164,7 +145,7 @@ def locked(run: Run) -> Iterator[None]:
             raise RunInUse(f"{run.path} is in use by another nas process; wait for it or end it") from None
         lines = ("trials.jsonl", "latencies.jsonl", "proposed.jsonl", "sessions.jsonl", "work/scores.jsonl")
         for file in (*(run.path / name for name in lines), run.study_log):
-            _drop_torn_line(file)
+            drop_torn_line(file)
         for left in run.path.rglob(".*.*"):  # what a process was killed over while it wrote
             if left.suffix[1:].isdecimal() and left.is_file():
                 left.unlink(missing_ok=True)
@@ -200,20 +181,20 @@ def read_trials(run: Run, restore: Restore = restored) -> tuple[list[Trial], lis
 
 def append_trial(run: Run, trial: Trial) -> None:
     """Puts `trial` on disk. Needs the run's lock."""
-    _append(run.path / "trials.jsonl", to_json(trial))
+    append_line(run.path / "trials.jsonl", to_json(trial))
 
 
 def append_score(run: Run, index: int, arch_id: str, score: Score) -> None:
     """Puts the score of a rung on disk, of a trial that has not ended. Needs the run's lock."""
     file = run.path / "work" / "scores.jsonl"
     file.parent.mkdir(exist_ok=True)
-    _append(file, json.dumps([index, arch_id, to_data(score)]))
+    append_line(file, json.dumps([index, arch_id, to_data(score)]))
 
 
 def read_scores(run: Run) -> dict[tuple[int, str, int], Score]:
     """The scores of trials that had not ended, by index, arch_id and rung. What cannot be read is trained again."""
     found = {}
-    for line in _lines(run.path / "work" / "scores.jsonl"):
+    for line in lines_of(run.path / "work" / "scores.jsonl"):
         with suppress(ValueError):
             index, arch_id, data = json.loads(line)
             score = from_data(Score, data)
@@ -233,23 +214,23 @@ class Measured:
 
 def append_measured(run: Run, measured: Measured) -> None:
     """Puts a latency on disk. Needs the run's lock."""
-    _append(run.path / "latencies.jsonl", to_json(measured))
+    append_line(run.path / "latencies.jsonl", to_json(measured))
 
 
 def read_measured(run: Run) -> list[Measured]:
     """The latencies on disk, in the order measured, networks as plain data. What cannot be read is measured anew."""
-    return [measured for line in _lines(run.path / "latencies.jsonl") for measured in _read(Measured, line)]
+    return [measured for line in lines_of(run.path / "latencies.jsonl") for measured in values_of(Measured, line)]
 
 
 def append_tally(run: Run, wave: int, tally: Mapping[str, float]) -> None:
     """Puts on disk how many networks were looked at for `wave`. Needs the run's lock."""
-    _append(run.path / "proposed.jsonl", json.dumps([wave, tally]))
+    append_line(run.path / "proposed.jsonl", json.dumps([wave, tally]))
 
 
 def read_tallies(run: Run) -> dict[int, dict[str, float]]:
     """How many networks were looked at for each wave, and how many of them were refused, by why."""
     found = {}
-    for line in _lines(run.path / "proposed.jsonl"):
+    for line in lines_of(run.path / "proposed.jsonl"):
         with suppress(ValueError):
             wave, tally = json.loads(line)
             found[int(wave)] = {str(name): number for name, number in tally.items()}
@@ -258,13 +239,13 @@ def read_tallies(run: Run) -> dict[int, dict[str, float]]:
 
 def append_session(run: Run, session: Session) -> None:
     """Puts on disk that a process is at work in the run, or, with its end, that it has been."""
-    _append(run.path / "sessions.jsonl", to_json(session))
+    append_line(run.path / "sessions.jsonl", to_json(session))
 
 
 def read_sessions(run: Run) -> list[Session]:
     """The processes that were at work in the run, in the order they began."""
     found = {}
-    for session in (session for line in _lines(run.path / "sessions.jsonl") for session in _read(Session, line)):
+    for session in (session for line in lines_of(run.path / "sessions.jsonl") for session in values_of(Session, line)):
         found[session.began] = session  # the line with its end comes last
     return [found[began] for began in sorted(found)]
 
@@ -272,12 +253,12 @@ def read_sessions(run: Run) -> list[Session]:
 def write_best(run: Run, trial: Trial) -> None:
     """Makes the network of `trial` the run's best."""
     run.best_arch.parent.mkdir(exist_ok=True)
-    _replace(run.best_arch, (to_json(trial.arch, indent=1) + "\n").encode())
+    put_whole(run.best_arch, (to_json(trial.arch, indent=1) + "\n").encode())
 
 
 def write_value(run: Run, name: str, value: object) -> None:
     """Puts a value of the run on disk, as NAME.json."""
-    _replace(run.path / f"{name}.json", (to_json(value, indent=1) + "\n").encode())
+    put_whole(run.path / f"{name}.json", (to_json(value, indent=1) + "\n").encode())
 
 
 def read_value(run: Run, name: str, cls: type[T]) -> T | None:
@@ -305,13 +286,13 @@ def write_checkpoint(run: Run, seed: int, content: bytes, history: History) -> N
     """Puts all that the next epoch of `seed` needs on disk, and what its epochs came to."""
     file = run.checkpoint(seed)
     file.parent.mkdir(exist_ok=True)
-    _replace(file, content)
+    put_whole(file, content)
     write_history(run, seed, history)
 
 
 def write_history(run: Run, seed: int, history: History) -> None:
     """Puts on disk what the epochs of `seed` came to."""
-    _replace(run.checkpoint(seed).with_name("epochs.json"), (to_json(history, indent=1) + "\n").encode())
+    put_whole(run.checkpoint(seed).with_name("epochs.json"), (to_json(history, indent=1) + "\n").encode())
 
 
 def read_checkpoint(run: Run, seed: int) -> bytes | None:
@@ -330,7 +311,7 @@ def read_history(run: Run, seed: int) -> History:
 def write_weights(run: Run, seed: int, content: bytes) -> None:
     """Puts trained weights on disk."""
     run.weights(seed).parent.mkdir(exist_ok=True)
-    _replace(run.weights(seed), content)
+    put_whole(run.weights(seed), content)
 
 
 def forget_checkpoint(run: Run, seed: int) -> None:
@@ -338,45 +319,11 @@ def forget_checkpoint(run: Run, seed: int) -> None:
     run.checkpoint(seed).unlink(missing_ok=True)
 
 
-@contextmanager
-def making(folder: Path) -> Iterator[Path]:
-    """A new, hidden folder in `folder`, in which things are made that are moved up when they are whole.
-
-    What an earlier process was killed over is removed; so is `folder`, where nothing has come into it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".nas-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    room = folder / f".nas-{os.getpid()}"
-    try:
-        room.mkdir()
-        yield room
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
-        with suppress(OSError):
-            folder.rmdir()
-
-
-def moved(room: Path, folder: Path, last: str, stale: Iterable[str]) -> None:
-    """Moves every file of `room` into `folder`, over what is there; at the end `last`, by which all are there.
-
-    Where `last` was there before, so that the folder is ours, the files called `stale` go.
-    """
-    if (folder / last).exists():
-        (folder / last).unlink()
-        for name in stale:
-            (folder / name).unlink(missing_ok=True)
-    for file in sorted(room.iterdir(), key=lambda file: file.name == last):
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
-        file.replace(folder / file.name)
-
-
 def write_work(run: Run, arch_id: str, content: bytes) -> None:
     """Puts a candidate's state between two rungs on disk, whole or not at all."""
     file = _work(run, arch_id)
     file.parent.mkdir(exist_ok=True)
-    _replace(file, content)
+    put_whole(file, content)
 
 
 def read_work(run: Run, arch_id: str) -> bytes | None:
@@ -397,57 +344,5 @@ def forget_all(run: Run) -> None:
     shutil.rmtree(run.path / "work", ignore_errors=True)
 
 
-def _append(file: Path, line: str) -> None:
-    with file.open("ab") as handle:
-        handle.write(line.encode() + b"\n")
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _lines(file: Path) -> list[bytes]:
-    try:
-        return file.read_bytes().split(b"\n")
-    except OSError:
-        return []
-
-
-def _read(cls: type[T], line: bytes) -> list[T]:
-    try:
-        return [from_json(cls, line.decode())]
-    except ValueError:
-        return []
-
-
 def _work(run: Run, arch_id: str) -> Path:
     return run.path / "work" / f"{arch_id}.pt"
-
-
-def _drop_torn_line(file: Path) -> None:
-    """Cuts off a last line that is half a record, left by a process that was killed while writing.
-
-    A whole record that only lacks its newline, as editors leave it, gets one.
-    """
-    if not file.exists():
-        return
-    with file.open("rb+") as handle:
-        content = handle.read()
-        start = content.rfind(b"\n") + 1
-        try:
-            json.loads(content[start:])
-            handle.write(b"\n")
-        except ValueError:
-            handle.truncate(start)
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Writes `content` to `file` whole or not at all."""
-    making = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with making.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        making.replace(file)
-    except BaseException:
-        making.unlink(missing_ok=True)
-        raise

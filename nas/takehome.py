@@ -21,13 +21,14 @@ from nas.card import card
 from nas.course import Trained
 from nas.data import Images, load_test
 from nas.evaluate import loaded
+from nas.files import making, moved
 from nas.fit import right
 from nas.graph import foldable
 from nas.model import build
 from nas.onnx_graph import Array, onnx_bytes
 from nas.outcome import FORMATS, Artefact, Export, Made
 from nas.quantize import int8_bytes
-from nas.runs import RunFailed, making, moved
+from nas.runs import RunFailed
 from nas.source import python_source, renamed
 from nas.timing import Latency
 from nas.values import from_data, to_json

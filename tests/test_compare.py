@@ -17,7 +17,7 @@ from nas.outcome import Outcome, Session
 from nas.plan import Budget, Plan
 from nas.propose import Proposer
 from nas.recall import compared
-from nas.runs import Run, append_session, create, read_sessions, write_value
+from nas.runs import Run, append_session, create, locked, read_sessions, write_value
 from nas.space import fitted, shared
 from nas.timing import Latency
 from nas.trial import Score, Trial
@@ -101,6 +101,13 @@ def test_a_command_leaves_its_conditions(here: Path) -> None:
     (session,) = read_sessions(Run(here / "runs" / "one"))
     assert session.ended and session.ended >= session.began and session.cores >= 1
     assert {"python", "nas", "torch", "optuna"} <= session.versions.keys()
+    with locked(Run(here / "runs" / "one")):  # another process is at work: one that is refused leaves no line
+        again = nas_here("search", "--resume", "runs/one", "--workers", "1", "--quiet")
+    assert again.returncode == 2 and "is in use" in again.stderr
+    with (here / "runs" / "one" / "sessions.jsonl").open("ab") as file:
+        file.write(b'{"command": "nas sea')  # a process that was killed while it wrote
+    assert nas_here("search", "--resume", "runs/one", "--workers", "1", "--quiet").returncode == 0
+    assert len(read_sessions(Run(here / "runs" / "one"))) == 2
 
 
 def test_the_knob_that_matters_is_found(searched: Result, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def test_the_test_images_are_read_once_and_after_training(here: Path, monkeypatc
 def test_a_full_disk_loses_no_whole_epoch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = began(here / "run", epochs=3)
     whole, _ = began(here / "whole", epochs=3)
-    write, written = runs._replace, []
+    write, written = runs.put_whole, []
 
     def full(file: Path, content: bytes) -> None:
         if file.name == "checkpoint.pt":
@@ -104,7 +104,7 @@ def test_a_full_disk_loses_no_whole_epoch(here: Path, monkeypatch: pytest.Monkey
                 raise OSError(errno.ENOSPC, "No space left on device")
         write(file, content)
 
-    monkeypatch.setattr(runs, "_replace", full)
+    monkeypatch.setattr(runs, "put_whole", full)
     with pytest.raises(OSError, match="No space left"):
         finish(run.path)
     assert len(runs.read_history(run, 0).epochs) == 1

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [
     # The standard library only:
     "values", "graph", "sizes", "classics", "blocks", "arch", "space", "timing", "plan", "recipes", "outcome",
-    "trial", "pareto", "survey", "runs", "profile", "source",
+    "trial", "pareto", "survey", "files", "runs", "profile", "source",
     # The others:
     "agent", "conditions", "checker", "onnx_graph", "quantize", "model", "counting", "weights", "data",
     "augment", "train", "fit", "evaluate", "journal", "surrogate", "propose", "workers", "latency", "forecast",

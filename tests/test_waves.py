@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from nas.account import Halt, Progress
 from nas.arch import Anchor, Arch, Head, arch_id, cost
+from nas.book import prolong
 from nas.plan import Budget, Plan
 from nas.propose import STARTUP, cheapest
-from nas.runs import RunFailed, append_tally, append_trial, create, locked, open_run, prolong, read_best, read_trials
+from nas.runs import RunFailed, append_tally, append_trial, create, locked, open_run, read_best, read_trials
 from nas.space import Space, of, one_of, sample
 from nas.trial import Score, Trial
 from nas.values import from_json
