@@ -16,7 +16,6 @@ from nas.runs import (
     locked,
     open_run,
     read_scores,
-    read_tallies,
     read_trials,
     write_best,
     write_value,
@@ -164,8 +163,6 @@ def prolong(run: Run, trials: int, rivals: int) -> None:
             raise ValueError(
                 f"{run.path} is to train {plan.trials} networks, {trials} are fewer; give more, or leave it out"
             )
-        if any("asked" not in tally for tally in read_tallies(run).values()):
-            raise ValueError(f"{run.path} was begun with an earlier version of nas and cannot grow; begin a new run")
         if plan.trials < rivals and trials > plan.trials:
             raise ValueError(f"{run.path} was to train {plan.trials} of {rivals} anchors only; begin a new run")
         write_value(run, "plan", replace(plan, trials=trials))

@@ -1,6 +1,6 @@
 """runs/NAME/: the only reader and writer of a run's folder, of a search or of a full training.
 
-    plan.json       what was asked, written once
+    plan.json       what was asked; written again where a search is told to grow
     trials.jsonl    a line for each finished trial: the record of the run, from which everything else follows
     study.log       the same trials as an Optuna journal, for Optuna's own tools (written by journal.py)
     best/arch.json  the best network so far
@@ -223,12 +223,18 @@ def read_measured(run: Run) -> list[Measured]:
 
 
 def append_tally(run: Run, wave: int, tally: Mapping[str, float]) -> None:
-    """Puts on disk how many networks were looked at for `wave`. Needs the run's lock."""
+    """Puts on disk how many networks `wave` is to train, or, once that is known, how many were looked at for it.
+
+    Needs the run's lock.
+    """
     append_line(run.path / "proposed.jsonl", json.dumps([wave, tally]))
 
 
 def read_tallies(run: Run) -> dict[int, dict[str, float]]:
-    """How many networks were looked at for each wave, and how many of them were refused, by why."""
+    """How many networks were looked at for each wave, and how many of them were refused, by why.
+
+    Of a wave that was not proposed to its end, only how many were asked for.
+    """
     found = {}
     for line in lines_of(run.path / "proposed.jsonl"):
         with suppress(ValueError):

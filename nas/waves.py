@@ -129,11 +129,14 @@ class _Door:
 
     def size(self, wave: int, size: int) -> int:
         """How many networks `wave` is to train: `size`, or fewer where it was the last one before there were more."""
-        return min(size, round(self.tallies.get(wave, {}).get("asked", size)))
+        told = self.tallies.get(wave, {})
+        return min(size, round(told.get("asked", told.get("let in", size))))
 
     def wave(self, wave: int, size: int, before: Sequence[Entry]) -> list[Entry]:
         """The entries of `wave`, of which `size` are to be trained, or fewer where no more keep the budget."""
         entries = self.entered(wave, len(before), self.book.wave(wave, size), size)
+        if not entries and wave not in self.tallies:  # before any of them is on disk: the search may be grown meanwhile
+            self._tell(wave, {"asked": size})
         known, seen = [_known(entry) for entry in before], {entry.id for entry in before}
         for ask in range(ASKS if not entries else 0):
             missing = size - sum(entry.state is None for entry in entries)
@@ -147,15 +150,16 @@ class _Door:
             new = self.entered(wave, len(before) + len(entries), candidates, missing)
             seen.update(entry.id for entry in new)
             entries += new
-        if wave not in self.tallies and entries:
+        if "let in" not in self.tallies.get(wave, {}) and entries:
             slow = sum(entry.state == "refused" for entry in entries)
-            told = {"asked": size, "too slow": slow, "let in": len(entries) - slow}
-            self.tallies[wave] = {**self.proposer.tally, **told}
-            if self.error:
-                self.tallies[wave]["forecast error"] = self.error
-            append_tally(self.book.run, wave, self.tallies[wave])
+            told = {**self.proposer.tally, "asked": size, "too slow": slow, "let in": len(entries) - slow}
+            self._tell(wave, told | ({"forecast error": self.error} if self.error else {}))
         self.proposer.tally.clear()
         return entries
+
+    def _tell(self, wave: int, tally: dict[str, float]) -> None:
+        self.tallies[wave] = tally
+        append_tally(self.book.run, wave, tally)
 
     def entered(self, wave: int, first: int, candidates: Sequence[Candidate], size: int | None = None) -> list[Entry]:
         """`candidates` as entries, all of them or until `size` are to be trained.

@@ -10,9 +10,10 @@ import pytest
 
 from nas.account import Halt, Progress
 from nas.arch import Arch, arch_id, cost
+from nas.book import prolong
 from nas.forecast import ENOUGH
 from nas.plan import Budget, Meter, Plan
-from nas.runs import RunFailed, append_measured, create, locked, open_run, read_measured, read_tallies
+from nas.runs import RunFailed, append_measured, create, locked, open_run, read_measured, read_tallies, read_trials
 from nas.timing import Latency
 from nas.trial import Score, Trial
 from nas.waves import Found, search
@@ -115,6 +116,21 @@ def test_stopped_while_measuring_and_resumed_it_ends_the_same(tmp_path: Path) ->
     assert found == undisturbed
     assert measured == len(whole.measured)  # none a second time
     assert searched(tmp_path / "stopped", plan, Stopwatch(dies_at=0)) == undisturbed
+
+
+@pytest.mark.parametrize("dies_at", [20, 21, 22])
+def test_grown_while_its_last_wave_was_being_measured(tmp_path: Path, dies_at: int) -> None:
+    plan = timed_plan(Budget(25_000_000, latency_ms=2.2), trials=8)
+    with pytest.raises(RunFailed, match="the device is dead"):
+        searched(tmp_path / "a", plan, Stopwatch(dies_at=dies_at, drift=0))
+    run, _ = open_run(tmp_path / "a")
+    before = read_trials(run)[0]
+    assert 0 < sum(trial.wave == 2 for trial in before)  # some of the last wave, which is to have two, were refused
+    prolong(run, 20, 4)
+    found = searched(tmp_path / "a", open_run(tmp_path / "a")[1], Stopwatch(drift=0)).trials
+    assert {trial.index: trial.arch_id for trial in before}.items() <= {t.index: t.arch_id for t in found}.items()
+    assert sum(trial.state != "refused" for trial in found) == 20
+    assert sum(trial.state != "refused" and trial.wave == 2 for trial in found) == 2
 
 
 def test_the_hopeless_are_not_measured_once_enough_is_known(tmp_path: Path) -> None:

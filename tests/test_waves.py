@@ -16,7 +16,7 @@ from nas.arch import Anchor, Arch, Head, arch_id, cost
 from nas.book import prolong
 from nas.plan import Budget, Plan
 from nas.propose import STARTUP, cheapest
-from nas.runs import RunFailed, append_tally, append_trial, create, locked, open_run, read_best, read_trials
+from nas.runs import RunFailed, append_trial, create, locked, open_run, read_best, read_trials
 from nas.space import Space, of, one_of, sample
 from nas.trial import Score, Trial
 from nas.values import from_json
@@ -143,9 +143,6 @@ def test_a_run_does_not_shrink_nor_let_anchors_in_late(tmp_path: Path) -> None:
         prolong(run, 2, 4)
     with pytest.raises(ValueError, match="was to train 3 of 4 anchors only"):
         prolong(run, 12, 4)
-    append_tally(run, 1, {"drawn": 12, "let in": 4})
-    with pytest.raises(ValueError, match="earlier version"):
-        prolong(run, 12, 3)
     assert open_run(tmp_path / "a")[1].trials == 3
 
 
