@@ -22,7 +22,7 @@ from nas.graph import Cost
 from nas.pareto import front
 from nas.plan import MEASURED_SECONDS, PROXY, Budget, Meter, Plan, Recipe, Rung, derived_seed, parse_budget
 from nas.propose import cheapest
-from nas.runs import create, open_run
+from nas.runs import create, open_run, read_trials
 from nas.space import Space, decode, fitted
 from nas.timing import Latency, exactly
 from nas.trial import Costs, Score, Trial, identity, restored
@@ -110,6 +110,8 @@ def search(
 
     Raises ValueError where the request cannot be met, RunFailed after three failures in a row.
     """
+    if rungs < 1:
+        raise ValueError(f"rungs must be at least 1, got {rungs}")
     known = {anchor.name: functools.partial(cost_on_paper, anchor.arch) for anchor in anchors} if not cost else {}
     limits = budget if isinstance(budget, Budget) else parse_budget([budget], known)
     names = tuple(objective.replace(" ", "").split(","))
@@ -129,10 +131,12 @@ def search(
     if reference:
         plan = replace(plan, meter=Meter(reference.name, seconds=MEASURED_SECONDS))
     measure = _measure(plan, latency, reference) if plan.timed else None
-    own = evaluate is not None
     with tempfile.TemporaryDirectory() as room:
         path = Path(run) if run else Path(room) / "run"
         folder, begun = open_run(path) if path.exists() else (create(path, plan), plan)
+        restore = (lambda trial: _redrawn(space, trial)) if evaluate else restored
+        if problems := read_trials(folder, restore)[1]:
+            raise ValueError(f"{problems[0]}; the other trials stay: delete that line to go on without it")
         if replace(begun, trials=trials) == plan and trials > begun.trials:
             prolong(folder, trials, sum(plan.budget.keeps(costs(anchor.arch)) for anchor in anchors))
         elif begun != plan:
@@ -140,7 +144,6 @@ def search(
         halt = Halt(deadline=time.monotonic() + time_limit if time_limit else math.inf)
         score: Evaluate = Scored(evaluate) if evaluate else trainer(plan)
         with crew(score, workers, ray_address) as hands:
-            restore = (lambda trial: _redrawn(space, trial)) if own else restored
             found = run_waves(plan, space, anchors, folder, hands, watch, halt, costs, restore, measure)
     best = tuple(front(found.trials, plan.objective))
     return Result(plan, tuple(found.trials), found.best, best, Path(run) if run else None)
@@ -293,7 +296,9 @@ def stopwatch(meter: Meter, reference: Arch) -> Measure:
 
 
 def _redrawn(space: Space, trial: Trial) -> Trial:
-    """`trial` as read from disk, with the network that its choices draw."""
+    """`trial` as read from disk, with the network that its choices draw; an anchor outside the space has none."""
+    if trial.anchor and not trial.choices:
+        return restored(trial)
     network = decode(space, trial.choices)
     if identity(network) != trial.arch_id:
         raise ValueError(f"its choices draw {identity(network)}, the record is of {trial.arch_id}")

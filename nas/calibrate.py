@@ -27,8 +27,8 @@ RESAMPLES = 2_000  # of the networks, for intervals
 
 
 @dataclass(frozen=True, slots=True)
-class Rank:
-    """A rank correlation with its 95 % interval, by resampling the networks."""
+class Estimate:
+    """A figure with its 95 % interval, by resampling the networks."""
 
     value: float
     low: float
@@ -43,8 +43,8 @@ class Agreement:
     rung: int
     by: str
     """What ranks: "accuracy" on validation images, or the mean training "loss"."""
-    spearman: Rank
-    kendall: Rank
+    spearman: Estimate
+    kendall: Estimate
     minutes: float
     """Of one worker, for one network, from its first step to here."""
 
@@ -178,12 +178,12 @@ def _compared(networks: Sequence[str], found: Mapping[str, list[list[Score]]]) -
     return Calibration(tuple(networks), top1, tuple(agreements), last.device, last.torch)
 
 
-def spearman(one: Sequence[float], other: Sequence[float]) -> Rank:
+def spearman(one: Sequence[float], other: Sequence[float]) -> Estimate:
     """Spearman's rank correlation of two figures of the same networks."""
     return _rank(spearmanr, one, other)
 
 
-def _rank(correlation: Callable[..., object], one: Sequence[float], other: Sequence[float]) -> Rank:
+def _rank(correlation: Callable[..., object], one: Sequence[float], other: Sequence[float]) -> Estimate:
     def value(which: Sequence[int]) -> float:
         picked = [one[i] for i in which], [other[i] for i in which]
         if len(set(picked[0])) < 2 or len(set(picked[1])) < 2:
@@ -193,7 +193,7 @@ def _rank(correlation: Callable[..., object], one: Sequence[float], other: Seque
     rng = np.random.default_rng(0)
     drawn = [value(rng.integers(len(one), size=len(one)).tolist()) for _ in range(RESAMPLES)]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return Rank(value(range(len(one))), float(low), float(high))
+    return Estimate(value(range(len(one))), float(low), float(high))
 
 
 def _images(rung: Rung) -> int:

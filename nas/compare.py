@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from statistics import mean, stdev
 
 from nas.calibrate import Calibration
 from nas.outcome import Export, Outcome, Session
 from nas.plan import Plan, Recipes
-from nas.recipes import Course
+from nas.recipes import Course, Teacher, Training
 from nas.timing import Latency
 from nas.trial import Trial
 
@@ -53,7 +52,7 @@ class Searched:
 class Calibrated:
     """A calibration, and what it came to."""
 
-    folder: Path
+    folder: str
     plan: Plan
     recipes: Recipes
     found: Calibration
@@ -72,6 +71,11 @@ class Drilled:
     exported: Export | None
     latency: Latency | None
     sessions: tuple[Session, ...]
+
+    @property
+    def like(self) -> tuple[str, Training, Teacher | None, int]:
+        """What two trainings have in common that were trained alike: dataset, recipe, teacher, training images."""
+        return self.course.dataset, self.course.training, self.course.teacher, self.outcome.train_images
 
     @property
     def validated(self) -> float | None:

@@ -68,7 +68,7 @@ class Gate:
         if len(measured) < ENOUGH or not all(isinstance(network, Arch) for network, _ in measured):
             return None
         forecast = Forecast([network for network, _ in measured], [latency.median_ms for _, latency in measured])
-        limit = self.limit_ms()
+        limit = self.budget.limit_ms(self.unit.median_ms if self.unit else None)
 
         @functools.cache
         def foretold(network: Arch) -> tuple[float, float]:
@@ -77,13 +77,6 @@ class Gate:
             return forecast.expected(network) / limit, forecast.chance(network, limit)
 
         return foretold, forecast.error
-
-    def limit_ms(self) -> float | None:
-        """The limit in milliseconds as they are scaled; None where latency is not limited."""
-        limits = [] if self.budget.latency_ms is None else [self.budget.latency_ms]
-        if self.budget.latency_ratio is not None and self.unit:
-            limits.append(self.budget.latency_ratio * self.unit.median_ms)
-        return min(limits, default=None)
 
     def _scaled(self, latency: Latency) -> Latency:
         """`latency` in milliseconds of the start; its interval holds the doubt about those, too."""

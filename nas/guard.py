@@ -89,7 +89,9 @@ def given(context: typer.Context) -> set[str]:
 def only_how(context: typer.Context, allowed: set[str]) -> None:
     """Raises ValueError where a run that is resumed is also told what to do."""
     if clash := sorted(given(context) - allowed):
-        raise ValueError(f"--resume takes its plan from the run; leave out --{clash[0].replace('_', '-')}")
+        option = {p.name: p.opts[0] for p in context.command.params if p.param_type_name == "option"}
+        what = option.get(clash[0]) or str(context.params[clash[0]])  # an argument is left out as it was typed
+        raise ValueError(f"--resume takes its plan from the run; leave out {what}")
 
 
 def one_of(names: Sequence[N], name: str | None, what: str) -> N | None:

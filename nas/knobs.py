@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.calibrate import Rank
+from nas.calibrate import Estimate
 from nas.journal import importance
 from nas.space import Label
 from nas.trial import Trial
@@ -27,7 +27,7 @@ class Share:
     """How much of the spread of scores the choices of an axis account for, by fANOVA, from 0 to 1."""
 
     axis: str
-    share: Rank
+    share: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Worth:
     choice: Label
     networks: int
     """That make it somewhere."""
-    points: Rank
+    points: Estimate
 
 
 def told(searches: Sequence[Sequence[Trial]]) -> list[Trial]:
@@ -64,7 +64,7 @@ def shares(trials: Sequence[Trial]) -> list[Share]:
         found = importance(part)
         for axis in whole:
             again[axis].append(found.get(axis, 0.0))
-    rows = [Share(axis, _rank(share, again[axis])) for axis, share in whole.items()]
+    rows = [Share(axis, _estimate(share, again[axis])) for axis, share in whole.items()]
     return sorted(rows, key=lambda row: -row.share.value)
 
 
@@ -104,16 +104,16 @@ def _knob(axis: str) -> str:
     return name if axis.startswith("stages.") and name not in OWN else axis
 
 
-def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> Rank:
+def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> Estimate:
     def slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
         spread = x - x.mean()
         return float(spread @ y / (spread @ spread)) if spread.any() else float("nan")
 
     rng = np.random.default_rng(0)
     drawn = (rng.integers(len(x), size=len(x)) for _ in range(RESAMPLES))
-    return _rank(slope(x, y), [slope(x[i], y[i]) for i in drawn])
+    return _estimate(slope(x, y), [slope(x[i], y[i]) for i in drawn])
 
 
-def _rank(value: float, again: Sequence[float]) -> Rank:
+def _estimate(value: float, again: Sequence[float]) -> Estimate:
     low, high = np.nanpercentile(again, [2.5, 97.5])
-    return Rank(value, min(value, float(low)), max(value, float(high)))
+    return Estimate(value, min(value, float(low)), max(value, float(high)))

@@ -20,9 +20,12 @@ def show(
 
     Example: [bold]nas show runs/cifar10-25MFLOPs[/bold]
     """
+    from nas.compare import Calibrated
     from nas.outcome import Outcome
-    from nas.runs import is_course, open_course, open_run, read_best, read_trials, read_value
+    from nas.recall import compared
+    from nas.runs import is_calibration, is_course, open_course, open_run, read_best, read_trials, read_value
     from nas.screen import print_epochs, print_outcome, print_result
+    from nas.verdict import print_calibration
     from search_spaces import BASELINE
 
     with refusing():
@@ -35,6 +38,9 @@ def show(
                 print_epochs(folder, course, json)
             return
         folder, plan = open_run(run)
+        if is_calibration(run) and isinstance(one := compared(run), Calibrated):
+            print_calibration(one.folder, one.plan, one.recipes.recipes, one.found, json)
+            return
     found, problems = read_trials(folder)
     for problem in problems[:3]:
         print(f"nas: warning: {problem}", file=sys.stderr)
@@ -76,12 +82,13 @@ def importance(
     with refusing():
         rows = [compared(run) for run in runs]
         searches = [row for row in rows if isinstance(row, Searched)]
-        if len(searches) < len(rows) or len({row.plan.space_digest for row in searches}) > 1:
-            raise ValueError("importance is told of searches of one space; leave out the others")
+        alike = {(row.plan.space_digest, row.plan.dataset, row.plan.recipe) for row in searches}
+        if len(searches) < len(rows) or len(alike) > 1:
+            raise ValueError("importance is told of searches of one space, dataset and proxy; leave out the others")
         trials = told([row.trials for row in searches])
         if len(trials) < 8:
             raise ValueError(f"importance needs 8 trained networks besides the anchors, got {len(trials)}")
-    print_knobs([row.run for row in searches], len(trials), shares(trials), worths(trials), json)
+    print_knobs([row.run for row in searches], searches[0].plan, len(trials), shares(trials), worths(trials), json)
 
 
 def report(

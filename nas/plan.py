@@ -52,6 +52,11 @@ class Budget:
             self.latency_ratio is None or (latency.ratio_high is not None and latency.ratio_high <= self.latency_ratio)
         )
 
+    def limit_ms(self, reference_ms: float | None) -> float | None:
+        """The limit of latency where `reference` takes so long; None where none is known."""
+        ratio = None if reference_ms is None or self.latency_ratio is None else self.latency_ratio * reference_ms
+        return min((limit for limit in (self.latency_ms, ratio) if limit is not None), default=None)
+
     def limits(self) -> dict[str, int]:
         """The limits on paper that are set, by quantity."""
         limits = {"macs": self.macs, "params": self.params, "peak": self.peak}

@@ -74,7 +74,7 @@ def compared(path: Path) -> "Searched | Calibrated | Drilled":
         found = read_value(folder, "calibration", Calibration)
         if found is None:
             raise ValueError(f"{path} has not ended; go on with nas calibrate --resume {path}")
-        return Calibrated(path, plan, recipes, found, tuple(read_sessions(folder)))
+        return Calibrated(str(path), plan, recipes, found, tuple(read_sessions(folder)))
     one, problems = searched(path)
     if problems:
         raise ValueError(problems[0])

@@ -30,6 +30,7 @@ from nas.runs import (
     Run,
     create,
     free_name,
+    is_calibration,
     is_course,
     open_course,
     open_run,
@@ -104,7 +105,19 @@ def _folder(name: str | None, about: str) -> Path:
 
 
 def resumed(path: Path, data: Path | None, trials: int | None = None) -> tuple[Run, Plan, Space]:
-    """The run in folder `path`, fit to be gone on with, up to `trials` trained networks where that is asked for."""
+    """The search in folder `path`, fit to be gone on with, up to `trials` trained networks where that is asked for."""
+    if is_calibration(path):
+        raise ValueError(f"{path} is a calibration; go on with nas calibrate --resume {path}")
+    folder, plan, where = _resumed(path, data)
+    if trials is not None:
+        from nas.book import prolong
+
+        prolong(folder, trials, sum(plan.budget.keeps(cost(anchor.arch)) for anchor in anchors_for(plan)))
+        plan = replace(plan, trials=trials)
+    return folder, plan, where
+
+
+def _resumed(path: Path, data: Path | None) -> tuple[Run, Plan, Space]:
     folder, plan = open_run(path)
     where = fitted(named(SPACES, plan.space, "space"), plan.resolution, plan.classes)
     if where.digest != plan.space_digest:
@@ -127,11 +140,6 @@ def resumed(path: Path, data: Path | None, trials: int | None = None) -> tuple[R
     if data:
         plan = replace(plan, data=str(data.expanduser().absolute()))
     _same_images(path, plan.dataset, loaded(plan.dataset, plan.data), (plan.resolution, plan.classes))
-    if trials is not None:
-        from nas.book import prolong
-
-        prolong(folder, trials, sum(plan.budget.keeps(cost(anchor.arch)) for anchor in anchors_for(plan)))
-        plan = replace(plan, trials=trials)
     return folder, plan, where
 
 
@@ -250,7 +258,7 @@ def course_resumed(path: Path, data: Path | None) -> tuple[Run, Course]:
 
 def calibration_resumed(path: Path, data: Path | None) -> tuple[Run, Plan, Space, Recipes]:
     """The calibration in folder `path`, fit to be gone on with."""
-    folder, plan, where = resumed(path, data)
+    folder, plan, where = _resumed(path, data)
     recipes = read_value(folder, "recipes", Recipes)
     if recipes is None:
         raise ValueError(f"{path} is no calibration: it has no recipes.json; see nas show {path}")

@@ -124,6 +124,11 @@ def is_course(path: Path) -> bool:
     return (path / "course.json").is_file()
 
 
+def is_calibration(path: Path) -> bool:
+    """Whether folder `path` is that of a calibration."""
+    return (path / "recipes.json").is_file()
+
+
 def open_course(path: Path) -> tuple[Run, Course]:
     """The full training in folder `path`, and what was asked. Raises ValueError where it is none, or unreadable."""
     course = read_value(Run(path), "course", Course)

@@ -182,7 +182,9 @@ def _span(latency: Latency) -> str:
 def _covered(trials: list[Trial], plan: Plan) -> str:
     """How much of the space of objectives the front covers, beside the anchors alone."""
     complete = [trial for trial in trials if trial.state == "complete"]
-    limits = {**plan.budget.limits(), "latency": plan.budget.latency_ms}
+    unit = next((t.latency.reference_ms for t in complete if t.latency), None)
+    limits: dict[str, float | None] = {**plan.budget.limits(), "latency": plan.budget.limit_ms(unit)}
+    free = [name for name in plan.objective[1:] if limits.get(name) is None]
     worst = [max(-point(0.0, t.cost, (name,), t.latency)[0] for t in complete) for name in plan.objective[1:]]
     ends = [limits.get(name) or 1.01 * most for name, most in zip(plan.objective[1:], worst, strict=True)]
     reference = (100 / plan.classes, *(-float(end) for end in ends))
@@ -195,7 +197,11 @@ def _covered(trials: list[Trial], plan: Plan) -> str:
         return 100 * hypervolume(points, reference) / whole
 
     alone = covered([t for t in trials if t.anchor])
-    return f"Hypervolume: the front {covered(trials):.1f} % of what the limits allow, the anchors alone {alone:.1f} %."
+    upto = f" (of {', '.join(free)}, not limited, up to 1.01 times the most seen here)" if free else ""
+    return (
+        f"Hypervolume: the front {covered(trials):.1f} % of what the limits allow{upto}, the anchors alone "
+        f"{alone:.1f} %."
+    )
 
 
 def _cost_cells(trial: Trial, plan: Plan) -> tuple[str, ...]:
@@ -228,10 +234,15 @@ def _timing(folder: Run, plan: Plan, trials: list[Trial]) -> list[str]:
     lines = []
     if latency and plan.meter:
         restless = sum(not trial.latency.steady for trial in trials if trial.latency)
+        limited = {
+            "the ratio's interval keeps the limit": plan.budget.latency_ratio,
+            "the interval in milliseconds keeps the limit": plan.budget.latency_ms,
+        }
+        held = "".join(f"; the upper end of {what}" for what, limit in limited.items() if limit)
         lines += [
             f"Latency: {latency.runtime} on {latency.device}, {latency.threads} thread{'s' * (latency.threads > 1)}, "
-            f"batch {latency.batch}, in turn with {plan.meter.reference}; the upper end of the interval keeps the "
-            "limit, milliseconds as the machine was at the start of the search."
+            f"batch {latency.batch}, in turn with {plan.meter.reference}{held}; milliseconds as the machine was at the "
+            "start of the search."
             + (f" {restless} intervals stayed wider than asked: a noisy machine." if restless else "")
         ]
     if tallies:

@@ -71,6 +71,17 @@ def deliver(
     return found
 
 
+def check_free(folder: Path) -> None:
+    """Raises ValueError where an export into `folder` would write over files that are not an earlier export's."""
+    if not (folder / DONE).exists():
+        names = ["README.md", PREPROCESS, *(name for form in FORMATS for name in _files(form))]
+        if taken := next((name for name in names if (folder / name).exists()), None):
+            raise ValueError(
+                f"{folder / taken} would be written over, and {folder} has no {DONE}: it is no export, or one that was "
+                "cut off; take another --to, or remove it"
+            )
+
+
 def export(
     tensors: dict[str, Tensor],
     made: Made,

@@ -2,11 +2,10 @@
 
 import json as jsonlib
 from collections.abc import Sequence
-from pathlib import Path
 
-from nas.calibrate import Calibration, Rank
+from nas.calibrate import Calibration, Estimate
 from nas.compare import Calibrated, Drilled, Searched, against, hours
-from nas.knobs import Share, Worth
+from nas.knobs import FEWEST, Share, Worth
 from nas.outcome import Session
 from nas.plan import Plan, Recipe
 from nas.tables import FLOPS_ARE, console_of, print_table, say
@@ -19,19 +18,26 @@ SHOWN = 12  # axes
 
 def print_compared(rows: Sequence[Searched | Calibrated | Drilled], baseline: str, json: bool) -> None:
     """Prints a table of the searches, one of each calibration, and one of the full trainings beside `baseline`."""
+    trainings = [row for row in rows if isinstance(row, Drilled)]
     if json:
-        print(jsonlib.dumps({"flops": FLOPS_ARE, "runs": [_data(row, baseline) for row in rows]}))
+        told = [_data(row, trainings, baseline) for row in rows]
+        print(jsonlib.dumps({"flops": FLOPS_ARE, "baseline": baseline, "runs": told}))
         return
     if searches := [row for row in rows if isinstance(row, Searched)]:
         _print_searches(searches, baseline)
     for row in rows:
         if isinstance(row, Calibrated):
             print_calibration(row.folder, row.plan, row.recipes.recipes, row.found, False)
-    if trainings := [row for row in rows if isinstance(row, Drilled)]:
+    if trainings:
         _print_trainings(trainings, baseline)
 
 
-def _data(row: Searched | Calibrated | Drilled, baseline: str) -> object:
+def _rival(one: Drilled, trainings: Sequence[Drilled], baseline: str) -> Drilled | None:
+    """The training of the baseline that a training is held against: one on the same images by the same recipe."""
+    return next((other for other in trainings if other.name == baseline and other.like == one.like), None)
+
+
+def _data(row: Searched | Calibrated | Drilled, trainings: Sequence[Drilled], baseline: str) -> object:
     kind = {Searched: "search", Calibrated: "calibration", Drilled: "training"}[type(row)]
     derived: dict[str, object] = {"hours": hours(row.sessions)}
     if isinstance(row, Searched):
@@ -39,6 +45,8 @@ def _data(row: Searched | Calibrated | Drilled, baseline: str) -> object:
         derived |= {"cpu_hours": row.cpu_hours}
     if isinstance(row, Drilled):
         derived |= {"validated": row.validated, "int8": row.int8, "cpu_hours": row.cpu_hours}
+        rival = _rival(row, trainings, baseline)
+        derived |= {"gain": against(row, rival)[0] if rival and rival is not row else None}
     return {"kind": kind, **derived, **to_data(row)}
 
 
@@ -58,7 +66,7 @@ def _print_searches(searches: Sequence[Searched], baseline: str) -> None:
                 f"{seen.get('over the budget', 0):,}",
                 f"{seen.get('hopeless', 0):,}" if one.plan.timed else "-",
                 f"{seen.get('too slow', 0):,}" if one.plan.timed else "-",
-                str(one.trained),
+                str(one.trained) if one.trained >= one.plan.trials else f"{one.trained} of {one.plan.trials}",
                 f"{one.images:,}",
                 f"{one.cpu_hours:.2f}",
                 _hours(one.sessions),
@@ -72,15 +80,16 @@ def _print_searches(searches: Sequence[Searched], baseline: str) -> None:
         "best", "val", "baseline",
     )  # fmt: skip
     print_table(console, "searches", headings, cells, ("hopeless", "images", "proposals"))
-    proxies = {
-        f"{one.plan.recipe.name}, {sum(rung.images * rung.epochs for rung in one.plan.recipe.rungs):,} images": None
+    proxies = dict.fromkeys(
+        f"{one.plan.dataset or 'an evaluate of its own'}, space {one.plan.space}, {one.plan.recipe.name}: "
+        f"{sum(rung.images * rung.epochs for rung in one.plan.recipe.rungs):,} images"
         for one in searches
-    }
+    )
     lines = [
         "drawn: networks looked at beside the anchors; over: the budget on paper; hopeless: by forecast of their "
-        "latency; slow: measured, over the limit. None of these was trained.",
+        "latency; slow: measured, over the limit. Those over, hopeless or slow were not trained.",
         f"val: top-1 on validation images after the proxy ({'; '.join(proxies)}), of the network of which most is "
-        f"expected; baseline: of {baseline}, alike.",
+        f"expected (where a search has not ended, of the best so far); baseline: of {baseline}, alike.",
         "CPU h: hours of all workers that trained or validated; h: hours from beginning to end, measuring included.",
         _where([session for one in searches for session in one.sessions]),
         FLOPS_ARE,
@@ -88,10 +97,10 @@ def _print_searches(searches: Sequence[Searched], baseline: str) -> None:
     say(console, [line for line in lines if line])
 
 
-def print_calibration(folder: Path, plan: Plan, recipes: Sequence[Recipe], found: Calibration, json: bool) -> None:
+def print_calibration(folder: str, plan: Plan, recipes: Sequence[Recipe], found: Calibration, json: bool) -> None:
     """Prints how well each rung of each proxy ranks networks."""
     if json:
-        data = {"run": str(folder), "plan": to_data(plan), "recipes": to_data(recipes), **to_data(found)}
+        data = {"run": folder, "plan": to_data(plan), "recipes": to_data(recipes), **to_data(found)}
         print(jsonlib.dumps(data))
         return
     by_name = {recipe.name: recipe for recipe in recipes}
@@ -131,10 +140,10 @@ def print_calibration(folder: Path, plan: Plan, recipes: Sequence[Recipe], found
 
 def _print_trainings(trainings: Sequence[Drilled], baseline: str) -> None:
     console = console_of(WIDE)
-    rival = next((one for one in trainings if one.name == baseline), None)
     cells = []
     for one in sorted(trainings, key=lambda one: -one.outcome.top1[0]):
         mean, deviation = one.outcome.top1
+        rival = _rival(one, trainings, baseline)
         gain = "the baseline" if one is rival else "-"
         if rival and one is not rival:
             points, error = against(one, rival)
@@ -147,7 +156,7 @@ def _print_trainings(trainings: Sequence[Drilled], baseline: str) -> None:
                 f"{one.outcome.cost.params / 1e6:.3f} M",
                 f"{latency.median_ms:.3f} ({latency.low_ms:.3f}-{latency.high_ms:.3f})" if latency else "-",
                 f"{latency.ratio:.2f} ({latency.ratio_low:.2f}-{latency.ratio_high:.2f})"
-                if latency and latency.ratio
+                if latency and latency.ratio and latency.reference in ("", baseline)
                 else "-",
                 f"{one.validated:.2f} %" if one.validated is not None else "-",
                 f"{mean:.2f} %" + (f" +- {deviation:.2f}" if deviation is not None else ""),
@@ -163,34 +172,43 @@ def _print_trainings(trainings: Sequence[Drilled], baseline: str) -> None:
         "CPU h", "run",
     )  # fmt: skip
     print_table(console, "trained networks", headings, cells, ("run", "CPU h", "params"))
-    recipes = {(one.course.dataset, one.course.training, one.outcome.train_images) for one in trainings}
+    recipes = dict.fromkeys(one.like for one in trainings)
     told = [
         f"{dataset}, recipe {training.name}: {training.epochs} epochs over {images:,} images ({training.about})"
-        for dataset, training, images in sorted(recipes, key=str)
+        + (f", taught by {teacher.weights}" if teacher else "")
+        for dataset, training, teacher, images in recipes
     ]
     first = trainings[0].outcome
     lines = ["; ".join(told) + "." + (" They were not trained alike!" if len(recipes) > 1 else "")]
     lines += [
         f"Test top-1: {first.test_images:,} images, read once, after the last epoch; mean +- standard deviation over "
-        "seeds. Gain: points of it above the baseline, +- standard error by the seeds. int8: points that the exported "
-        "int8 graph is above the same weights in fp32."
+        f"seeds. Gain: points of it above {baseline} trained alike, +- standard error by the seeds. int8: points that "
+        "the exported int8 graph is above the same weights in fp32. CPU h: of training, all seeds."
     ]
-    if latency := next((one.latency for one in trainings if one.latency), None):
-        lines += [
-            f"Milliseconds: {latency.runtime} on {latency.device}, {latency.threads} thread"
-            f"{'s' * (latency.threads > 1)}, batch {latency.batch}, in turn with {latency.reference or baseline}."
-        ]
+    timed = dict.fromkeys(
+        f"Milliseconds: {latency.runtime} on {latency.device}, {latency.threads} thread"
+        f"{'s' * (latency.threads > 1)}, batch {latency.batch}, in turn with {latency.reference or baseline}."
+        for latency in (one.latency for one in trainings)
+        if latency
+    )
+    lines += list(timed)
     lines += [_where([session for one in trainings for session in one.sessions]), FLOPS_ARE]
     say(console, [line for line in lines if line])
 
 
 def print_knobs(
-    runs: Sequence[str], networks: int, axes: Sequence[Share], choices: Sequence[Worth], json: bool
+    runs: Sequence[str], plan: Plan, networks: int, axes: Sequence[Share], choices: Sequence[Worth], json: bool
 ) -> None:
-    """Prints which axes the scores of searches hung on, and the choices that were seen to be worth something."""
+    """Prints which axes the scores of searches hung on, and the choices that were seen to be worth something.
+
+    `plan`: of one of them; all have its space, dataset and recipe.
+    """
+    first = plan.recipe.rungs[0]
     if json:
         data = {
             "runs": list(runs),
+            "dataset": plan.dataset,
+            "images": first.images * first.epochs,
             "networks": networks,
             "axes": to_data(list(axes)),
             "choices": to_data(list(choices)),
@@ -209,10 +227,14 @@ def print_knobs(
         if one not in seen:
             unseen.setdefault(one.knob, []).append(str(one.choice))
     lines = [
-        f"Of {', '.join(runs)}: the networks that were drawn, by their validation top-1 after the first rung, each "
-        "less the mean of its search. Share: of the spread of scores, by fANOVA; intervals by resampling networks.",
+        f"Of {', '.join(runs)}: the networks that were drawn, by their validation top-1 after the first rung"
+        + (f" ({first.images * first.epochs:,} images of {plan.dataset})" if plan.dataset else "")
+        + ", each less the mean of its search. Share: of the spread of scores, by fANOVA, over the axes that all "
+        "networks have; intervals by resampling networks."
+        + (f" {len(axes) - SHOWN} more axes have smaller shares." if len(axes) > SHOWN else ""),
         "points: of top-1, between a network that makes the choice wherever it can and one that never does. Other "
-        "knobs are not held still, so choices that came together share what they were worth.",
+        "knobs are not held still, so choices that came together share what they were worth. Choices that fewer than "
+        f"{FEWEST} networks made, or left, are not judged.",
     ]
     if unseen:
         said = "; ".join(f"{knob} {', '.join(labels)}" for knob, labels in sorted(unseen.items()))
@@ -220,10 +242,11 @@ def print_knobs(
     say(console, lines)
 
 
-def _interval(rank: Rank, times: float = 1, unit: str = "") -> tuple[str, str]:
+def _interval(figure: Estimate, times: float = 1, unit: str = "") -> tuple[str, str]:
     space = f" {unit}" if unit else ""
     sign = "" if unit else "+"
-    return f"{times * rank.value:{sign}.1f}{space}", f"{times * rank.low:{sign}.1f} to {times * rank.high:{sign}.1f}"
+    low, value, high = (times * one for one in (figure.low, figure.value, figure.high))
+    return f"{value:{sign}.1f}{space}", f"{low:{sign}.1f} to {high:{sign}.1f}"
 
 
 def _top1(trial: Trial | None) -> str:

@@ -107,6 +107,7 @@ def search(
 
 
 def calibrate(
+    context: typer.Context,
     budget: Annotated[
         list[str] | None, typer.Option(help="Limits that the networks keep, as given to nas search.")
     ] = None,
@@ -134,7 +135,10 @@ def calibrate(
     from nas.request import calibration_begun, calibration_resumed
 
     with refusing():
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers must be at least 1, got {workers}")
         if resume:
+            only_how(context, {"resume", "data", "workers", "json", "quiet"})
             folder, plan, where, recipes = calibration_resumed(resume, data)
         else:
             folder, plan, where, recipes = calibration_begun(
@@ -163,7 +167,7 @@ def calibrate(
             found = run_calibration(candidates, recipes.recipes, folder, hands, watch, halt)
             if found is None:
                 raise KeyboardInterrupt
-    print_calibration(folder.path, plan, recipes.recipes, found, json)
+    print_calibration(str(folder.path), plan, recipes.recipes, found, json)
 
 
 def train(
@@ -266,9 +270,11 @@ def export(
 
     from nas.live import working
     from nas.screen import print_export
-    from nas.takehome import deliver
+    from nas.takehome import check_free, deliver
 
     with refusing(), working(quiet) as watch:
+        if to:
+            check_free(to)
         try:
             exported = deliver(taken, names, seconds, int8_loss, watch)
         except OSError as error:
@@ -341,6 +347,8 @@ def measure(
             raise ValueError("name a network: an anchor, an arch.json or a run's folder; or give --anchors")
         if keep and (strays := [name for name in names if not (Path(name) / "course.json").is_file()]):
             raise ValueError(f"--keep is for folders of full trainings; {strays[0]} is none")
+        if keep and resolution:
+            raise ValueError("--keep is for networks as they were trained; leave out --resolution")
         archs = [architecture(name, resolution, None) for name in names]
         beside = [architecture(reference, arch.resolution, arch.classes) for arch in archs]
 

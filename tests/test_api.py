@@ -10,7 +10,7 @@ import pytest
 
 import nas
 from nas import search
-from nas.arch import Arch, Head, Stage, Stem, cost
+from nas.arch import Arch, Head, Stage, Stem, arch_id, cost
 from nas.blocks import Separable
 from nas.graph import Map, Wiring
 from nas.pareto import dominates, front, hypervolume, point, ranks
@@ -104,6 +104,23 @@ def test_rungs_and_anchors_of_ones_own() -> None:
     assert result.trials[1].state == "refused"
 
 
+def test_anchors_outside_the_space_are_not_evaluated_again(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def counted(arch: Arch, _rung: int) -> float:
+        asked.append(arch_id(arch))
+        return cost(arch).macs / 1e6
+
+    strange = [ANCHORS["lowres-mobilenet"], ANCHORS["mobilenetv1-x0.5-32"]]  # the second is no point of lowres
+    first = search(LOWRES, "25MFLOPs", counted, trials=6, anchors=strange, run=tmp_path / "run")
+    assert search(LOWRES, "25MFLOPs", counted, trials=6, anchors=strange, run=tmp_path / "run").trials == first.trials
+    assert len(asked) == 6
+    with (tmp_path / "run" / "trials.jsonl").open("a") as file:
+        file.write("{}\n")
+    with pytest.raises(ValueError, match="line 7 is no trial"):
+        search(LOWRES, "25MFLOPs", counted, trials=6, anchors=strange, run=tmp_path / "run")
+
+
 def test_a_front() -> None:
     result = search(LAYERS, "60MFLOPs", worth, trials=60, seed=0, cost=macs, objective="accuracy, macs")
     assert list(result.front) == front(result.trials, ("accuracy", "macs"))
@@ -137,6 +154,7 @@ def test_hypervolume_and_ranks_by_brute_force() -> None:
         ("30MFLOPs", {"objective": "accuracy,size"}, "objective must be accuracy"),
         ("30MFLOPs", {"trials": 0}, "trials must be at least 1"),
         ("30MFLOPs", {"workers": 0}, "workers must be at least 1"),
+        ("30MFLOPs", {"rungs": 0}, "rungs must be at least 1, got 0"),
     ],
 )
 def test_requests_that_cannot_be_met(budget: str, options: dict[str, Any], message: str) -> None:

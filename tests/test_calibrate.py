@@ -96,3 +96,7 @@ def test_the_command(here: Path) -> None:
         "nas: error: proxy 'halve' is unknown; did"
     )
     assert nas("calibrate", "--budget", "3MFLOPs", "--networks", "2").returncode == 2
+    assert nas("calibrate", "--resume", "runs/a", "--networks", "5").stderr.endswith("leave out --networks\n")
+    assert nas("show", "runs/a").stdout == again.stdout
+    assert json.loads(nas("compare", "runs/a", "--json").stdout)["runs"][0]["kind"] == "calibration"
+    assert "go on with nas calibrate --resume runs/a" in nas("search", "--resume", "runs/a").stderr

@@ -17,7 +17,8 @@ from nas.outcome import Outcome, Session
 from nas.plan import Budget, Plan
 from nas.propose import Proposer
 from nas.recall import compared
-from nas.runs import Run, append_session, create, locked, read_sessions, write_value
+from nas.recipes import TRAININGS
+from nas.runs import Run, append_session, create, locked, open_course, read_sessions, write_value
 from nas.space import fitted, shared
 from nas.timing import Latency
 from nas.trial import Score, Trial
@@ -78,6 +79,19 @@ def test_trained_networks_beside_the_baseline(here: Path) -> None:
     assert "89.50 % +- 0.71" in shown and "1.000 (0.900-1.100)" in shown and "0.90-1.10" in shown
     (one, _) = json.loads(nas_here("compare", str(low), str(high), "--json").stdout)["runs"]
     assert one["cpu_hours"] == 2.0 and one["validated"] == 85.5 and one["int8"] is None
+
+
+def test_trainings_are_held_against_a_baseline_trained_alike(here: Path) -> None:
+    low, high = drilled(here / "low", 86.0, 87.0), drilled(here / "high", 89.0, 90.0)
+    run, course = open_course(high)
+    other = replace(course, network="shufflenetv2-x2-32", arch=ANCHORS["shufflenetv2-x2-32"].arch)
+    write_value(run, "course", other)
+    (one, _) = json.loads(nas_here("compare", str(high), str(low), "--json").stdout)["runs"]
+    assert one["gain"] == 3.0 and "+3.00 +- 0.71" in nas_here("compare", str(high), str(low)).stdout
+    write_value(run, "course", replace(other, training=TRAININGS["plain"]))
+    (one, _) = json.loads(nas_here("compare", str(high), str(low), "--json").stdout)["runs"]
+    shown = nas_here("compare", str(high), str(low)).stdout
+    assert one["gain"] is None and "+3.00" not in shown and "not trained alike" in shown
 
 
 def test_runs_that_have_not_ended_are_refused(here: Path) -> None:

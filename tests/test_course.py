@@ -192,6 +192,7 @@ def test_show_tells_how_far_it_is(here: Path) -> None:
         (("lowres-mobilenet", "--teacher", "runs/begun"), "has not ended; go on with nas train --resume"),
         (("--resume", "runs/none"), "is no full training"),
         (("--resume", "runs/begun", "--epochs", "3"), "leave out --epochs"),
+        (("lowres-mobilenet", "--resume", "runs/begun"), "leave out lowres-mobilenet"),
     ],
 )
 def test_bad_requests_get_one_line(here: Path, args: tuple[str, ...], message: str) -> None:

@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from nas import search
 from nas.api import Result
 from nas.arch import cost
-from nas.calibrate import Agreement, Calibration, Rank
+from nas.calibrate import Agreement, Calibration, Estimate
 from nas.diagram import svg
 from nas.recall import viewed
 from nas.report import View, page
@@ -154,7 +154,7 @@ def test_chromium_draws_every_plot_and_asks_nobody(view: View, tmp_path: Path, s
 
 
 def test_a_calibration_has_a_page_of_its_own(view: View, tmp_path: Path) -> None:
-    known = Rank(0.5, 0.1, 0.9)
+    known = Estimate(0.5, 0.1, 0.9)
     agreements = tuple(
         Agreement("proxy", rung, by, known, known, 1.0) for rung in (0, 1) for by in ("accuracy", "loss")
     )

@@ -181,6 +181,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(run: Run, tmp_path: Path) -
     assert done.returncode == 1 and "cannot be written" in done.stderr and done.stdout == ""
 
 
+def test_files_of_others_are_not_written_over(tmp_path: Path) -> None:
+    takehome.check_free(tmp_path)
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(ValueError, match=r"README\.md would be written over.*take another --to"):
+        takehome.check_free(tmp_path)
+    (tmp_path / "export.json").touch()  # an export's own
+    takehome.check_free(tmp_path)
+
+
 def test_killed_in_the_middle_nothing_is_half_there(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "export"
     process = start("export", str(run.path), "--to", str(folder))
