@@ -16,14 +16,14 @@ def show(
     run: Annotated[Path, typer.Argument(help="Folder of the run: runs/NAME.")],
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Print the result of a run again, finished or not.
+    """Print the result of a search, a calibration or a full training again, finished or not.
 
     Example: [bold]nas show runs/cifar10-25MFLOPs[/bold]
     """
     from nas.compare import Calibrated
-    from nas.outcome import Outcome
+    from nas.outcome import Export, Outcome
     from nas.recall import compared
-    from nas.runs import is_calibration, is_course, open_course, open_run, read_best, read_trials, read_value
+    from nas.runs import Run, is_calibration, is_course, open_course, open_run, read_best, read_trials, read_value
     from nas.screen import print_epochs, print_outcome, print_result
     from nas.verdict import print_calibration
     from search_spaces import BASELINE
@@ -33,7 +33,7 @@ def show(
             folder, course = open_course(run)
             outcome = read_value(folder, "result", Outcome)
             if outcome:
-                print_outcome(folder, course, outcome, json)
+                print_outcome(folder, course, outcome, read_value(Run(folder.export), "export", Export), json)
             else:
                 print_epochs(folder, course, json)
             return

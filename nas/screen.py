@@ -1,7 +1,6 @@
 """What commands come to: tables and sentences on standard output, or JSON."""
 
 import json as jsonlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -315,11 +314,12 @@ def _result_data(
     }
 
 
-def print_outcome(folder: Run, course: Course, outcome: Outcome, json: bool) -> None:
-    """Prints what a full training came to."""
+def print_outcome(folder: Run, course: Course, outcome: Outcome, exported: Export | None, json: bool) -> None:
+    """Prints what a full training came to, and what of it was taken home."""
     if json:
         mean, deviation = outcome.top1
         data = {"run": str(folder.path), "course": to_data(course), "flops": FLOPS_ARE, **to_data(outcome)}
+        data |= {"export": to_data(exported)}
         print(jsonlib.dumps(data | {"top1": {"mean": mean, "standard_deviation": deviation}}))
         return
     rows = []
@@ -347,6 +347,8 @@ def print_outcome(folder: Run, course: Course, outcome: Outcome, json: bool) -> 
     if deviation is not None:
         lines.insert(0, f"Top-1 of {len(outcome.tested)} seeds: {mean:.2f} % +- {deviation:.2f} (standard deviation).")
     say(console, [*lines, f"Files: {folder.path}/ (weights: {folder.weights(outcome.taken.seed)})"])
+    if exported:
+        print_export(folder.export, exported, False)
 
 
 def print_epochs(folder: Run, course: Course, json: bool) -> None:
@@ -365,7 +367,7 @@ def print_epochs(folder: Run, course: Course, json: bool) -> None:
 
 
 def print_export(folder: Path, found: Export, json: bool) -> None:
-    """Prints what was taken home, and why what could not be was not."""
+    """Prints what was taken home, and how it was verified."""
     if json:
         print(jsonlib.dumps({"folder": str(folder), "flops": FLOPS_ARE, **to_data(found)}))
         return
@@ -393,5 +395,3 @@ def print_export(folder: Path, found: Export, json: bool) -> None:
         ]
     if rows:
         say(console, [*lines, f"Files: {folder}/ (how each is loaded: {folder}/README.md)"])
-    for form, reason in found.failed.items():
-        print(f"nas: error: {form} is not delivered: {reason}", file=sys.stderr)

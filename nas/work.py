@@ -234,7 +234,7 @@ def train(
     with keeping("train", folder), refusing():
         with crew(lesson, side_by_side, limit=math.inf) as hands, training(quiet, folder, course) as watch:
             outcome = run_course(folder, course, hands, watch)
-    print_outcome(folder, course, outcome, json)
+    print_outcome(folder, course, outcome, None, json)
 
 
 def export(
@@ -285,6 +285,8 @@ def export(
         except KeyboardInterrupt:
             fail(f"interrupted; {taken.export} is whole where it has export.json", 130)
     print_export(taken.export, exported, json)
+    for form, reason in exported.failed.items():
+        print(f"nas: error: {form} is not delivered: {reason}", file=sys.stderr)
     if exported.failed:
         raise typer.Exit(1)
 
