@@ -5,7 +5,7 @@
     study.log       the same trials as an Optuna journal, for Optuna's own tools (written by journal.py)
     best/arch.json  the best network so far
     latencies.jsonl a line for each network that was measured, and one for the reference network before them
-    proposed.jsonl  a line for each wave: how many networks were looked at for it, and why they were refused
+    proposed.jsonl  of each wave: how many networks it is to train, then how many were drawn, and what refused them
     calibration.json, recipes.json   of a calibration: what it found, and the trainings that it compares
     sessions.jsonl  two lines for each process that was at work here: when it began, and when it ended
     work/           scores and states of candidates between two rungs; gone when the search ends
