@@ -75,6 +75,12 @@ def keeping(command: str, folder: "Run") -> Iterator[None]:
         fail(f"{error}; {kept}", 1)
 
 
+def at_least_one(workers: int | None) -> None:
+    """Raises ValueError where fewer workers than one were asked for, before a run is made for them."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+
+
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0))

@@ -20,12 +20,9 @@ def show(
 
     Example: [bold]nas show runs/cifar10-25MFLOPs[/bold]
     """
-    from nas.compare import Calibrated
     from nas.outcome import Export, Outcome
-    from nas.recall import compared
     from nas.runs import Run, is_calibration, is_course, open_course, open_run, read_best, read_trials, read_value
     from nas.screen import print_epochs, print_outcome, print_result
-    from nas.verdict import print_calibration
     from search_spaces import BASELINE
 
     with refusing():
@@ -38,7 +35,13 @@ def show(
                 print_epochs(folder, course, json)
             return
         folder, plan = open_run(run)
-        if is_calibration(run) and isinstance(one := compared(run), Calibrated):
+        if is_calibration(run):
+            from nas.compare import Calibrated
+            from nas.recall import compared
+            from nas.verdict import print_calibration
+
+            one = compared(run)
+            assert isinstance(one, Calibrated)
             print_calibration(one.folder, one.plan, one.recipes.recipes, one.found, json)
             return
     found, problems = read_trials(folder)

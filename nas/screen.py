@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from nas.arch import Arch, cost
-from nas.calibrate import spearman
 from nas.latency import Energy
 from nas.outcome import Export, Outcome
 from nas.pareto import front, hypervolume, point
@@ -153,6 +152,8 @@ def print_measured(rows: Sequence[Figures], meter: Meter, json: bool) -> None:
         f"{max(r.latency.runs for r in rows):,}.",
     ]
     if len(rows) >= 5:
+        from nas.calibrate import spearman  # heavy, and most tables have no need of it
+
         found = spearman([cost(row.arch).macs for row in rows], [row.latency.median_ms for row in rows])
         lines += [
             f"Rank correlation (Spearman) of FLOPs and latency, {len(rows)} networks: {found.value:.2f} "

@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from nas.guard import cores, fail, given, interruptible, keeping, one_of, only_how, refusing
+from nas.guard import at_least_one, cores, fail, given, interruptible, keeping, one_of, only_how, refusing
 
 HOW = ("workers", "ray_address", "cpus", "gpus", "time_limit")  # options that do not change what is found
 
@@ -70,8 +70,7 @@ def search(
     with refusing():
         if resume:
             only_how(context, {"resume", "data", "trials", "json", "quiet", *HOW})
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers must be at least 1, got {workers}")
+        at_least_one(workers)
         deadline = time.monotonic() + seconds(time_limit)
         if resume:
             folder, plan, where = resumed(resume, data, trials if "trials" in given(context) else None)
@@ -135,8 +134,7 @@ def calibrate(
     from nas.request import calibration_begun, calibration_resumed
 
     with refusing():
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers must be at least 1, got {workers}")
+        at_least_one(workers)
         if resume:
             only_how(context, {"resume", "data", "workers", "json", "quiet"})
             folder, plan, where, recipes = calibration_resumed(resume, data)
@@ -209,8 +207,7 @@ def train(
     from nas.request import course_begun, course_resumed
 
     with refusing():
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers must be at least 1, got {workers}")
+        at_least_one(workers)
         if resume:
             only_how(context, {"resume", "data", "workers", "json", "quiet"})
             folder, course = course_resumed(resume, data)
