@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from nas.arch import Arch, cost
+from nas.findings import Agreement, Calibration, Estimate
 from nas.plan import LONGER, Plan, Recipe, Rung
 from nas.propose import Candidate, Proposer
 from nas.runs import Run, RunFailed, append_score, forget_all, locked, read_scores, read_work, write_value, write_work
@@ -24,41 +25,6 @@ from nas.workers import Evaluate, Job, Tick, Workers
 
 DRAWN = 30  # networks among which the diverse ones are found
 RESAMPLES = 2_000  # of the networks, for intervals
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure with its 95 % interval, by resampling the networks."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How a rung of a proxy ranks the networks, against the longer training."""
-
-    proxy: str
-    rung: int
-    by: str
-    """What ranks: "accuracy" on validation images, or the mean training "loss"."""
-    spearman: Estimate
-    kendall: Estimate
-    minutes: float
-    """Of one worker, for one network, from its first step to here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What was trained, and how the proxies agree with the longer training."""
-
-    networks: tuple[str, ...]
-    scores: dict[str, tuple[tuple[float, ...], ...]]
-    """By recipe: a row for each network, its top-1 at each rung."""
-    agreements: tuple[Agreement, ...]
-    device: str
-    torch: str
 
 
 @dataclass(frozen=True, slots=True)

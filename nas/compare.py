@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import mean, stdev
 
-from nas.calibrate import Calibration
+from nas.findings import Calibration
 from nas.outcome import Export, Outcome, Session
 from nas.plan import Plan, Recipes
 from nas.recipes import Course, Teacher, Training

@@ -6,12 +6,12 @@ its own search. Anchors are left out: they are few, and were not drawn.
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.calibrate import Estimate
+from nas.findings import FEWEST, Estimate, Share, Worth
 from nas.journal import importance
 from nas.space import Label
 from nas.trial import Trial
@@ -19,27 +19,6 @@ from nas.trial import Trial
 FORESTS = 30  # resamples for the interval of a share, each with a forest of its own
 RESAMPLES = 2_000  # for the interval of a worth
 OWN = ("width", "depth", "stride")  # of a stage
-FEWEST = 5  # networks that must make a choice, and that must not
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How much of the spread of scores the choices of an axis account for, by fANOVA, from 0 to 1."""
-
-    axis: str
-    share: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class Worth:
-    """Points of top-1 between a network that makes a choice wherever it can and one that never does."""
-
-    knob: str
-    """An axis; those of several stages, or of several blocks of a kind, are one knob."""
-    choice: Label
-    networks: int
-    """That make it somewhere."""
-    points: Estimate
 
 
 def told(searches: Sequence[Sequence[Trial]]) -> list[Trial]:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.arch import Arch
+from nas.compare import Calibrated, Drilled, Searched
+from nas.findings import Calibration
 from nas.names import absolute, architecture
-from nas.outcome import Outcome
+from nas.outcome import Export, Made, Outcome
 from nas.plan import Recipes
 from nas.recipes import Course
 from nas.runs import (
@@ -22,19 +24,16 @@ from nas.runs import (
     read_trials,
     read_value,
 )
+from nas.timing import Latency
 from search_spaces import ANCHORS, BASELINE
 
 if TYPE_CHECKING:
-    from nas.compare import Calibrated, Drilled, Searched
     from nas.course import Trained
-    from nas.outcome import Made
     from nas.report import View
 
 
-def searched(path: Path) -> "tuple[Searched, list[str]]":
+def searched(path: Path) -> tuple[Searched, list[str]]:
     """The search in folder `path`, finished or not, and a line for each record that cannot be read."""
-    from nas.compare import Searched
-
     folder, plan = open_run(path)
     trials, problems = read_trials(folder)
     best, sessions = read_best(folder, trials), tuple(read_sessions(folder))
@@ -47,7 +46,6 @@ def viewed(path: Path) -> "tuple[View, list[str]]":
         raise ValueError(f"{path} is a full training, a report shows searches; nas show {path} prints it")
     one, problems = searched(path)
 
-    from nas.calibrate import Calibration
     from nas.journal import importance
     from nas.report import View
 
@@ -55,13 +53,8 @@ def viewed(path: Path) -> "tuple[View, list[str]]":
     return View(one.run, one.plan, one.trials, one.best, one.tallies, importance(one.trials), found, BASELINE), problems
 
 
-def compared(path: Path) -> "Searched | Calibrated | Drilled":
+def compared(path: Path) -> Searched | Calibrated | Drilled:
     """The run in folder `path` as one that others are held against. Raises ValueError where it has not come to that."""
-    from nas.calibrate import Calibration
-    from nas.compare import Calibrated, Drilled
-    from nas.outcome import Export
-    from nas.timing import Latency
-
     if is_course(path):
         folder, course, outcome = course_taken(path)
         name = course.network if course.network in ANCHORS else outcome.arch_id
@@ -132,10 +125,9 @@ def trained(network: str, weights: Path | None, dataset: str | None, data: Path 
     return Trained(path.stem, network, tensors, made, None, None, folder, to or file.parent / "export")
 
 
-def _made(arch: Arch, dataset: str | None, folder: str | None, file: Path) -> "Made":
+def _made(arch: Arch, dataset: str | None, folder: str | None, file: Path) -> Made:
     """What foreign weights do not say of themselves."""
     from nas.evaluate import loaded
-    from nas.outcome import Made
 
     if dataset is None:
         raise ValueError(f"{file} does not say how images are prepared; give --dataset, for which it was trained")

@@ -8,8 +8,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from nas.calibrate import Calibration
 from nas.diagram import svg
+from nas.findings import Calibration
 from nas.pareto import front
 from nas.plan import Plan
 from nas.trial import Trial

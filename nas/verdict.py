@@ -3,9 +3,8 @@
 import json as jsonlib
 from collections.abc import Sequence
 
-from nas.calibrate import Calibration, Estimate
 from nas.compare import Calibrated, Drilled, Searched, against, hours
-from nas.knobs import FEWEST, Share, Worth
+from nas.findings import FEWEST, Calibration, Estimate, Share, Worth
 from nas.outcome import Session
 from nas.plan import Plan, Recipe
 from nas.tables import FLOPS_ARE, console_of, print_table, say

@@ -145,8 +145,9 @@ def calibrate(
 
     from nas.account import Halt
     from nas.api import crew, trainers
-    from nas.calibrate import Calibration, diverse
     from nas.calibrate import calibrate as run_calibration
+    from nas.calibrate import diverse
+    from nas.findings import Calibration
     from nas.live import counting
     from nas.runs import read_value
     from nas.verdict import print_calibration

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nas.arch import Arch, arch_id, cost
-from nas.calibrate import Calibration, Trainers, calibrate, diverse
+from nas.calibrate import Trainers, calibrate, diverse
+from nas.findings import Calibration
 from nas.plan import Budget, Recipe, longer
 from nas.runs import create, open_run, read_value
 from nas.space import encode

@@ -7,11 +7,11 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [
     # The standard library only:
     "values", "graph", "sizes", "classics", "blocks", "arch", "space", "timing", "plan", "recipes", "outcome",
-    "trial", "pareto", "survey", "files", "runs", "profile", "source",
+    "findings", "trial", "pareto", "survey", "files", "runs", "compare", "profile", "source",
     # The others:
     "agent", "conditions", "checker", "onnx_graph", "quantize", "model", "counting", "weights", "data",
     "augment", "train", "fit", "evaluate", "journal", "surrogate", "propose", "workers", "latency", "forecast",
-    "gate", "book", "account", "waves", "calibrate", "course", "compare", "knobs", "diagram", "card", "takehome",
+    "gate", "book", "account", "waves", "calibrate", "course", "knobs", "diagram", "card", "takehome",
     "api", "report", "names", "recall", "request", "tables", "live", "verdict", "screen", "guard", "work", "look",
     "cli", "__main__",
 ]  # fmt: skip

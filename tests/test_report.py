@@ -15,8 +15,8 @@ from plotly.offline import get_plotlyjs
 from nas import search
 from nas.api import Result
 from nas.arch import cost
-from nas.calibrate import Agreement, Calibration, Estimate
 from nas.diagram import svg
+from nas.findings import Agreement, Calibration, Estimate
 from nas.recall import viewed
 from nas.report import View, page
 from search_spaces import ANCHORS, LIGHTWEIGHT
