@@ -45,18 +45,24 @@ def mobilenetv2() -> Arch:
     return at_224(Arch(Stem(32), stages, Head(1280, dropout=0.2)))
 
 
-def mobilenetv2_32() -> Arch:
-    """MobileNetV2 as the CIFAR port has it."""
+def mobilenetv2_32(multiplier: float = 1.0) -> Arch:
+    """MobileNetV2 as the CIFAR port has it; the last layer is never narrower."""
     stages = tuple(
         Stage(
             Bottleneck(float(expand), expand_act="relu", act="relu", expand_from="input", shortcut="project"),
-            width,
+            eights(width * multiplier),
             depth,
             1 if width == 24 else stride,
         )
         for expand, width, depth, stride in V2
     )
-    return Arch(Stem(32, act="relu"), stages, Head(1280, act="relu"))
+    return Arch(Stem(eights(32 * multiplier), act="relu"), stages, Head(1280, act="relu"))
+
+
+def eights(width: float) -> int:
+    """The nearest multiple of 8, at least 8, that is no more than a tenth below `width`: how V2 rounds its widths."""
+    near = max(8, int(width + 4) // 8 * 8)
+    return near if near >= 0.9 * width else near + 8
 
 
 def at_224(arch: Arch) -> Arch:
@@ -115,6 +121,13 @@ ANCHORS = {
             mobilenetv2_32(),
             COMPARED,
             compared("mobilenetv2-32"),
+        ),
+        Anchor(
+            "mobilenetv2-x0.5-32",
+            mobilenetv2_32(0.5),
+            "MobileNetV2 (2018), section 4",
+            note="the paper's width on the CIFAR port",
+            reference=True,
         ),
     )
 }

@@ -88,5 +88,12 @@ ANCHORS = {
             COMPARED,
             compared("shufflenetv2-x2-32"),
         ),
+        Anchor(
+            "shufflenetv2-x0.5-32",
+            shufflenetv2((48, 96, 192)),
+            "ShuffleNetV2 (2018), Table 5",
+            note="the paper's widths on the CIFAR port",
+            reference=True,
+        ),
     )
 }
