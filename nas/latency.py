@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from nas import agent
@@ -17,7 +17,7 @@ from nas.arch import Arch
 from nas.onnx_graph import Array, onnx_bytes
 from nas.plan import Meter
 from nas.runs import RunFailed
-from nas.timing import Latency
+from nas.timing import Energy, Latency
 from nas.values import from_data
 from nas.workers import commanded, commanded_on
 
@@ -69,15 +69,6 @@ def understood(answer: bytes, meter: Meter) -> Latency:
     if latency.ratio is None:
         raise RunFailed(f"{who} measured no reference network; give it the agent.py of this version of nas")
     return replace(latency, reference=meter.reference)
-
-
-@dataclass(frozen=True, slots=True)
-class Energy:
-    """What a network takes, as the machine's own counters say: of all that they count, idle draw included."""
-
-    joules_per_image: float
-    watts: float
-    counters: str
 
 
 def energy_of(arch: Arch, meter: Meter, asked: bool = True, seconds: float = 3.0) -> Energy | str | None:

@@ -20,9 +20,12 @@ def show(
 
     Example: [bold]nas show runs/cifar10-25MFLOPs[/bold]
     """
+    from nas.compare import Calibrated
     from nas.outcome import Export, Outcome
+    from nas.recall import compared
     from nas.runs import Run, is_calibration, is_course, open_course, open_run, read_best, read_trials, read_value
     from nas.screen import print_epochs, print_outcome, print_result
+    from nas.verdict import print_calibration
     from search_spaces import BASELINE
 
     with refusing():
@@ -36,10 +39,6 @@ def show(
             return
         folder, plan = open_run(run)
         if is_calibration(run):
-            from nas.compare import Calibrated
-            from nas.recall import compared
-            from nas.verdict import print_calibration
-
             one = compared(run)
             assert isinstance(one, Calibrated)
             print_calibration(one.folder, one.plan, one.recipes.recipes, one.found, json)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from nas.arch import Arch, cost
-from nas.latency import Energy
 from nas.outcome import Export, Outcome
 from nas.pareto import front, hypervolume, point
 from nas.plan import Meter, Plan
@@ -15,7 +14,7 @@ from nas.profile import profile
 from nas.recipes import Course
 from nas.runs import Run, read_history, read_tallies
 from nas.tables import FLOPS_ARE, console_of, print_table, say
-from nas.timing import Latency
+from nas.timing import Energy, Latency
 from nas.trial import Trial
 from nas.values import to_data
 

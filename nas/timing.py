@@ -1,4 +1,4 @@
-"""What a latency is: a measured figure with its interval and its conditions."""
+"""What a latency is, and an energy: measured figures with their conditions."""
 
 from dataclasses import dataclass
 
@@ -35,6 +35,15 @@ class Latency:
                 continue
             if not all(isinstance(value, float) and 0 < value < 1e9 for value in values) or values != sorted(values):
                 raise ValueError(f"{', '.join(ends)} must be positive and in order, got {values}")
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """What a network takes, as the machine's own counters say: of all that they count, idle draw included."""
+
+    joules_per_image: float
+    watts: float
+    counters: str
 
 
 def exactly(ms: float) -> Latency:

@@ -28,6 +28,8 @@ V2 = [  # expand, width, depth, stride
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 ]
+V2_WIDTHS = tuple(width for _, width, _, _ in V2)
+V2_HALF = (8, 16, 16, 32, 48, 80, 160)  # of x0.5: halves, rounded to 8 as its authors do
 
 
 def mobilenetv1(multiplier: float = 1.0, block: Block = SEPARABLE) -> Arch:
@@ -45,24 +47,18 @@ def mobilenetv2() -> Arch:
     return at_224(Arch(Stem(32), stages, Head(1280, dropout=0.2)))
 
 
-def mobilenetv2_32(multiplier: float = 1.0) -> Arch:
-    """MobileNetV2 as the CIFAR port has it; the last layer is never narrower."""
+def mobilenetv2_32(stem: int = 32, widths: tuple[int, ...] = V2_WIDTHS) -> Arch:
+    """MobileNetV2 as the CIFAR port has it; the last layer is as wide in narrower ones."""
     stages = tuple(
         Stage(
             Bottleneck(float(expand), expand_act="relu", act="relu", expand_from="input", shortcut="project"),
-            eights(width * multiplier),
+            width,
             depth,
-            1 if width == 24 else stride,
+            1 if full == 24 else stride,
         )
-        for expand, width, depth, stride in V2
+        for (expand, full, depth, stride), width in zip(V2, widths, strict=True)
     )
-    return Arch(Stem(eights(32 * multiplier), act="relu"), stages, Head(1280, act="relu"))
-
-
-def eights(width: float) -> int:
-    """The nearest multiple of 8, at least 8, that is no more than a tenth below `width`: how V2 rounds its widths."""
-    near = max(8, int(width + 4) // 8 * 8)
-    return near if near >= 0.9 * width else near + 8
+    return Arch(Stem(stem, act="relu"), stages, Head(1280, act="relu"))
 
 
 def at_224(arch: Arch) -> Arch:
@@ -124,7 +120,7 @@ ANCHORS = {
         ),
         Anchor(
             "mobilenetv2-x0.5-32",
-            mobilenetv2_32(0.5),
+            mobilenetv2_32(16, V2_HALF),
             "MobileNetV2 (2018), section 4",
             note="the paper's width on the CIFAR port",
             reference=True,

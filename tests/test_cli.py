@@ -141,16 +141,19 @@ def test_corrupted_trials_stop_a_resume_and_stay_readable(here: Path) -> None:
     assert [t["index"] for t in json.loads(shown.stdout)["trials"]] == [0, 2]
 
 
-def test_help_does_not_import_torch() -> None:
-    code = """
+def test_what_only_shows_imports_nothing_heavy() -> None:
+    runs = Path(__file__).parent.parent / "runs"
+    code = f"""
 import sys
 from nas.cli import app
-for args in ("--help", "search --help", "show --help", "--version", "anchors", "profile lowres-mobilenet"):
+search, training = {str(runs / "cifar10-fast-0")!r}, {str(runs / "cifar10-fast-0-cifar10-quick")!r}
+for args in ("--help", "search --help", "show --help", "--version", "anchors", "profile lowres-mobilenet",
+             "show " + search, "show " + training, "compare " + search + " " + training):
     try:
         app(args.split())
     except SystemExit as error:
         assert not error.code, error.code
-heavy = sorted({"torch", "torchvision", "optuna", "sklearn", "numpy"} & set(sys.modules))
+heavy = sorted({{"torch", "torchvision", "optuna", "sklearn", "scipy", "numpy"}} & set(sys.modules))
 assert not heavy, heavy
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -7,6 +7,7 @@ import timm
 import torch
 import torchvision.models as tv
 from torch import Tensor, nn
+from torchvision.models.mobilenetv2 import InvertedResidual
 
 from nas.counting import leaves
 from nas.model import build
@@ -68,3 +69,14 @@ def test_their_networks_count_as_ours(name: str) -> None:
     ours, theirs = leaves(build(ANCHORS[name].arch), 224), leaves(THEIRS[name](), 224)
     for what in ("macs", "params", "flops", "read", "write"):
         assert sum(getattr(row, what) for row in ours) == sum(getattr(row, what) for row in theirs)
+
+
+def test_their_half_widths_are_ours() -> None:
+    theirs = tv.mobilenet_v2(width_mult=0.5)
+    blocks = [block.out_channels for block in theirs.features if isinstance(block, InvertedResidual)]
+    ours = ANCHORS["mobilenetv2-x0.5-32"].arch
+    assert [stage.width for stage in ours.stages for _ in range(stage.depth)] == blocks
+    assert ours.stem.width == theirs.features[0].out_channels
+    shuffled = ANCHORS["shufflenetv2-x0.5-32"].arch
+    widths = [shuffled.stem.width, *(stage.width for stage in shuffled.stages), shuffled.head.width]
+    assert widths == tv.shufflenet_v2_x0_5()._stage_out_channels
