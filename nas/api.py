@@ -80,7 +80,7 @@ def search(
     budget: str | Budget,
     evaluate: Own | None = None,
     *,
-    trials: int = 36,
+    trials: int = 64,
     seed: int = 0,
     rungs: int = 1,
     cost: Callable[[Any], Cost | float] | None = None,
@@ -116,7 +116,7 @@ def search(
     limits = budget if isinstance(budget, Budget) else parse_budget([budget], known)
     names = tuple(objective.replace(" ", "").split(","))
     if evaluate:
-        recipe = replace(PROXY, name="evaluate", rungs=(Rung(1, 1, 0),) * rungs)
+        recipe = replace(PROXY, name="evaluate", rungs=(Rung(1, 1, 0),) * rungs, keep=0.5)
         plan = Plan(limits, "", space.name, space.digest, trials, seed, recipe, 0, 0, names, wave=wave)
     else:
         plan, space = proxy_plan(limits, dataset, data, space, trials, seed, names, wave)

@@ -224,8 +224,8 @@ class Recipe:
 
 PROXY = Recipe(
     name="proxy",
-    rungs=(Rung(6_000, 1, 2_000), Rung(20_000, 1, 5_000), Rung(30_000, 2, 10_000)),
-    keep=0.5,
+    rungs=(Rung(16_000, 1, 5_000), Rung(30_000, 2, 10_000)),
+    keep=0.125,
     batch=32,
     lr=0.1,
     momentum=0.9,

@@ -1,8 +1,8 @@
 """The search: waves of candidates, refused on paper, trained rung by rung, recorded one by one.
 
-In each step a new wave begins its first rung while the better halves of the waves before go through their next ones,
-all side by side. A wave is proposed from what the steps before have shown and from nothing else, so the search does not
-depend on who trains what, or when, or how many do. Wave 0 is the anchors.
+In each step a new wave begins its first rung while the best of the waves before go through their next ones, all side
+by side. A wave is proposed from what the steps before have shown and from nothing else, so the search does not depend
+on who trains what, or when, or how many do. Wave 0 is the anchors.
 
 trials.jsonl is the record from which all else follows. A search that was killed goes through its steps again: what is
 on disk is taken from there, what is not is proposed and trained.

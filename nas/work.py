@@ -36,7 +36,7 @@ def search(
     measure_threads: Annotated[int, typer.Option(help="Threads that a network runs on when measured.")] = 1,
     trials: Annotated[
         int, typer.Option(help="Networks to train, anchors among them; with --resume, more than the run was to have.")
-    ] = 36,
+    ] = 64,
     seed: Annotated[int, typer.Option(help="Seed of proposals, weights and batches.")] = 0,
     objective: Annotated[
         str, typer.Option(help="accuracy, or a front of it against macs, params, peak or latency: accuracy,macs.")
