@@ -117,7 +117,9 @@ def report(
 
 
 def diagram(
-    network: Annotated[str, typer.Argument(help="An anchor (see nas anchors), an arch.json, or a run's folder.")],
+    network: Annotated[
+        str, typer.Argument(help="An anchor (see nas anchors), an arch.json, a run's folder, or RUN/ID.")
+    ],
     to: Annotated[Path | None, typer.Option(help="File to write, .svg or .png; by default NAME.svg here.")] = None,
 ) -> None:
     """Draw a network: a row for each block, with its widths, kernels, strides and share of the MACs.
@@ -223,7 +225,9 @@ def space(
 
 
 def profile(
-    network: Annotated[str, typer.Argument(help="An anchor (see nas anchors), an arch.json, or a run's folder.")],
+    network: Annotated[
+        str, typer.Argument(help="An anchor (see nas anchors), an arch.json, a run's folder, or RUN/ID.")
+    ],
     resolution: Annotated[int | None, typer.Option(help="Side of the images; by default the network's own.")] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes; by default the network's own.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Every layer, not block by block.")] = False,

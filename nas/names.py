@@ -11,6 +11,7 @@ from typing import TypeVar
 from nas.arch import Anchor, Arch, cost
 from nas.graph import Cost
 from nas.plan import Budget, Plan
+from nas.runs import open_run, read_trials
 from nas.values import from_json
 from search_spaces import ANCHORS, BASELINE
 
@@ -28,7 +29,8 @@ def named(table: Mapping[str, T], name: str, what: str) -> T:
 
 
 def architecture(network: str, resolution: int | None, classes: int | None) -> Arch:
-    """The network called `network`: an anchor, the file of an architecture, or the best of the run in that folder."""
+    """The network called `network`: an anchor, the file of an architecture, the best of the run in that folder, or, as
+    RUN/ID, the one of that search whose id begins so."""
     path = Path(network)
     if network in ANCHORS:
         arch = ANCHORS[network].arch
@@ -39,10 +41,31 @@ def architecture(network: str, resolution: int | None, classes: int | None) -> A
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{file} cannot be read ({error}); give an anchor or an arch.json") from None
         arch = from_json(Arch, text, str(file))
+    elif chosen := of_a_search(network):
+        arch = tried(*chosen)
     else:
         arch = named({name: anchor.arch for name, anchor in ANCHORS.items()}, network, "network")
     resolution = arch.resolution if resolution is None else resolution
     return replace(arch, resolution=resolution, classes=arch.classes if classes is None else classes)
+
+
+def of_a_search(network: str) -> tuple[Path, str] | None:
+    """The folder and the id, where `network` is RUN/ID: a network of that search, by its id or how that begins."""
+    path = Path(network)
+    if path.suffix or len(path.parts) < 2 or os.path.exists(path) or not os.path.isfile(path.parent / "plan.json"):
+        return None
+    return path.parent, path.name
+
+
+def tried(folder: Path, begins: str) -> Arch:
+    """The network of the search in `folder` whose id begins so."""
+    trials, _ = read_trials(open_run(folder)[0])
+    found = [trial.arch for trial in trials if trial.arch_id.startswith(begins)]
+    if len(found) != 1 or not isinstance(found[0], Arch):
+        raise ValueError(
+            f"{folder} has {len(found) or 'no'} networks whose id begins with {begins!r}; nas show {folder} has the ids"
+        )
+    return found[0]
 
 
 def anchor_costs(resolution: int, classes: int) -> dict[str, Callable[[], Cost]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.arch import Arch, cost
-from nas.names import RESOLUTION, absolute, anchor_costs, anchors_for, architecture, named, on_paper
+from nas.names import RESOLUTION, absolute, anchor_costs, anchors_for, architecture, named, of_a_search, on_paper
 from nas.plan import (
     BUDGET_HELP,
     COMPARED,
@@ -200,16 +200,19 @@ def course_begun(
     training = replace(training, epochs=training.epochs if epochs is None else epochs, decay=decay or training.decay)
     _free(name)
     arch, found = architecture(network, None, None), network
+    chosen = of_a_search(network)
     path = Path(network).resolve() if os.path.isdir(network) else Path(network)
     folder = str(data.expanduser().absolute()) if data else None
     if network in ANCHORS:
         found = f"`{network}`, a published network: {ANCHORS[network].source}"
-    elif (Path(network) / "plan.json").is_file():
-        _, plan = open_run(Path(network))
+    elif chosen or (path / "plan.json").is_file():
+        search, begins = chosen or (Path(network), "")
+        which = f"Network `{begins}`" if begins else "The best network"
+        _, plan = open_run(search)
         if dataset is None:
             dataset, folder = plan.dataset, folder or plan.data
         found = (
-            f"The best network of `{network}`: `nas search --budget {plan.budget} --dataset {plan.dataset}`, "
+            f"{which} of `{search}`: `nas search --budget {plan.budget} --dataset {plan.dataset}`, "
             f"space {plan.space}, seed {plan.seed}, {plan.trials} trials."
         )
     elif is_course(path) and dataset is None:
@@ -239,8 +242,8 @@ def course_begun(
         network, found, arch, dataset, training, tuple(range(seed, seed + seeds)), folder, all_images,
         learnt if teacher else None,
     )  # fmt: skip
-    stem = f"{path.name.removesuffix('.json')}-{dataset.split('/')[-1]}-{training.name}"
-    return create(_folder(name, stem), course), course
+    stem = f"{chosen[0].resolve().name}-{chosen[1]}" if chosen else path.name.removesuffix(".json")
+    return create(_folder(name, f"{stem}-{dataset.split('/')[-1]}-{training.name}"), course), course
 
 
 def course_resumed(path: Path, data: Path | None) -> tuple[Run, Course]:

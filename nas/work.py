@@ -172,7 +172,7 @@ def calibrate(
 def train(
     context: typer.Context,
     network: Annotated[
-        str | None, typer.Argument(help="An anchor (see nas anchors), an arch.json, or a search's folder.")
+        str | None, typer.Argument(help="An anchor (see nas anchors), an arch.json, a search's folder, or RUN/ID.")
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="digits, cifar10, cifar100, or folder:PATH; by default the search's, or digits.")
@@ -291,7 +291,7 @@ def export(
 
 def measure(
     networks: Annotated[
-        list[str] | None, typer.Argument(help="Anchors (see nas anchors), arch.json files, or runs' folders.")
+        list[str] | None, typer.Argument(help="Anchors (see nas anchors), arch.json files, runs' folders, or RUN/ID.")
     ] = None,
     anchors: Annotated[
         bool, typer.Option("--anchors", help="All anchors made for images of --resolution, 32 by default.")
