@@ -20,7 +20,7 @@ from nas.calibrate import Trainers
 from nas.gate import Measure
 from nas.graph import Cost
 from nas.pareto import front
-from nas.plan import MEASURED_SECONDS, PROXY, Budget, Meter, Plan, Recipe, Rung, derived_seed, parse_budget
+from nas.plan import FRONT_KEEP, MEASURED_SECONDS, PROXY, Budget, Meter, Plan, Recipe, Rung, derived_seed, parse_budget
 from nas.propose import cheapest
 from nas.runs import create, open_run, read_trials
 from nas.space import Space, decode, fitted
@@ -182,6 +182,8 @@ def proxy_plan(
     images = loaded(dataset, data)
     where = fitted(space, images.resolution, len(images.classes))
     recipe = filled(recipe, len(images.train), len(images.val))
+    if len(objective) > 1:
+        recipe = replace(recipe, keep=FRONT_KEEP)
     classes = len(images.classes)
     return (
         Plan(

@@ -30,6 +30,11 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def cores() -> int:
+    """The cores that this process may use; of a machine that does not say which (macOS), all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def now() -> str:
     """Date and time, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -39,4 +44,4 @@ def session() -> Session:
     """This process, which has just begun."""
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     packages = ("torch", "torchvision", "ray", "optuna", "scikit-learn", "onnxruntime")
-    return Session(command, now(), None, device(), len(os.sched_getaffinity(0)), versions(packages))
+    return Session(command, now(), None, device(), cores(), versions(packages))

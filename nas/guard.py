@@ -1,6 +1,5 @@
 """What stands between a command and the terminal: errors as lines and exit codes, Ctrl-C, files as asked."""
 
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -79,11 +78,6 @@ def at_least_one(workers: int | None) -> None:
     """Raises ValueError where fewer workers than one were asked for, before a run is made for them."""
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def given(context: typer.Context) -> set[str]:

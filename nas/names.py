@@ -63,7 +63,8 @@ def tried(folder: Path, begins: str) -> Arch:
     found = [trial.arch for trial in trials if trial.arch_id.startswith(begins)]
     if len(found) != 1 or not isinstance(found[0], Arch):
         raise ValueError(
-            f"{folder} has {len(found) or 'no'} networks whose id begins with {begins!r}; nas show {folder} has the ids"
+            f"{folder} has {len(found) or 'no'} networks whose id begins with {begins!r}; "
+            f"nas show {folder} --json has the ids"
         )
     return found[0]
 

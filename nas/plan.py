@@ -232,6 +232,7 @@ PROXY = Recipe(
     weight_decay=5e-4,
     pad=4,
 )
+FRONT_KEEP = 0.5  # its `keep` where a front is sought, which needs networks all along it
 
 
 PROXIES = {

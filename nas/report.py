@@ -264,7 +264,7 @@ def so_far(views: Sequence[View]) -> Any:
 
 
 def rungs(view: View) -> Any:
-    """What each network came to, rung by rung; who ends early was not among its wave's better part."""
+    """What each network came to, rung by rung; who ends early was not among its wave's best."""
     from plotly.graph_objects import Figure, Scatter
 
     figure = Figure()
@@ -383,12 +383,10 @@ def _facts(view: View) -> list[tuple[str, str]]:
     ]
     if scores:
         first = scores[0]
+        rungs_of = ", ".join(f"{rung.images * rung.epochs:,}" for rung in plan.recipe.rungs)
         facts += [
             ("trained", f"{images:,} images in {seconds / 60:.1f} worker-minutes, {images / seconds:.0f} a second"),
-            (
-                "recipe",
-                f"{plan.recipe.name}: " + ", ".join(f"{rung.images:,}" for rung in plan.recipe.rungs) + " images",
-            ),
+            ("recipe", f"{plan.recipe.name}: {rungs_of} images"),
             ("on", f"{first.device}, {first.threads} thread, torch {first.torch}"),
         ]
     if view.tallies:

@@ -232,7 +232,7 @@ def _trained(
 
 
 def _pruned(entries: Sequence[Entry], rung: int, plan: Plan, book: Book) -> None:
-    """Ends those of a wave that are not among its better part at `rung`.
+    """Ends those of a wave that are not among its best at `rung`.
 
     The very first candidate goes through all rungs: it is the row to beat.
     """

@@ -8,7 +8,8 @@ from typing import Annotated, get_args
 
 import typer
 
-from nas.guard import at_least_one, cores, fail, given, interruptible, keeping, one_of, only_how, refusing
+from nas.conditions import cores
+from nas.guard import at_least_one, fail, given, interruptible, keeping, one_of, only_how, refusing
 
 HOW = ("workers", "ray_address", "cpus", "gpus", "time_limit")  # options that do not change what is found
 
@@ -213,7 +214,7 @@ def train(
             only_how(context, {"resume", "data", "workers", "json", "quiet"})
             folder, course = course_resumed(resume, data)
         elif network is None:
-            raise ValueError("name a network: an anchor, an arch.json or a search's folder; or give --resume")
+            raise ValueError("name a network: an anchor, an arch.json, a search's folder or RUN/ID; or give --resume")
         else:
             what = one_of(get_args(Decay), decay, "decay")
             folder, course = course_begun(
@@ -312,7 +313,9 @@ def measure(
     batch: Annotated[int, typer.Option(help="Images at a time.")] = 1,
     seconds: Annotated[float, typer.Option(help="For each network, at the most.")] = 10.0,
     precision: Annotated[float, typer.Option(help="Half the width of the interval that is narrow enough.")] = 0.01,
-    timeout: Annotated[float, typer.Option(help="Seconds after which a device is taken for dead.")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds beyond those of measuring, after which a device is taken for dead.")
+    ] = 120.0,
     energy: Annotated[bool, typer.Option("--energy", help="Energy an image and mean power, where counted.")] = False,
     write_agent: Annotated[
         Path | None, typer.Option(help="Write agent.py, which measures on another machine, to this file, and end.")
@@ -344,7 +347,7 @@ def measure(
         meter = Meter(reference, device, measure_command, runtime, threads, batch, seconds, precision, timeout)
         names = [*(networks or []), *(anchor_names(resolution) if anchors else [])]
         if not names:
-            raise ValueError("name a network: an anchor, an arch.json or a run's folder; or give --anchors")
+            raise ValueError("name a network: an anchor, an arch.json, a run's folder or RUN/ID; or give --anchors")
         if keep and (strays := [name for name in names if not (Path(name) / "course.json").is_file()]):
             raise ValueError(f"--keep is for folders of full trainings; {strays[0]} is none")
         if keep and resolution:

@@ -420,7 +420,7 @@ def test_the_agent_is_written_and_runs_alone(here: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        ((), 2, "name a network: an anchor, an arch.json or a run's folder; or give --anchors"),
+        ((), 2, "name a network: an anchor, an arch.json, a run's folder or RUN/ID; or give --anchors"),
         (("lowres-mobilnet",), 2, "network 'lowres-mobilnet' is unknown; did you mean lowres-mobilenet?"),
         (("lowres-mobilenet", "--batch", "0"), 2, "batch of a measurement must be above 0, got 0"),
         (

@@ -23,7 +23,10 @@ def test_every_network_of_a_search_has_a_name() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("zzz", "cifar10-fast-0 has no networks whose id begins with 'zzz'; nas show .*cifar10-fast-0 has the ids"),
+        (
+            "zzz",
+            "has no networks whose id begins with 'zzz'; nas show .*cifar10-fast-0 --json has the ids",
+        ),
         ("1", "has 4 networks whose id begins with '1'"),
         ("nowhere/1", "nowhere/1' is unknown"),
         ("1.json", r"1\.json cannot be read"),

@@ -23,7 +23,7 @@ from search_spaces import LIGHTWEIGHT, lowres
 def test_time_outside_training(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     loaded("digits", None)
-    recipe = replace(PROXY, rungs=(Rung(1149, 1, 288), Rung(1149, 1, 288), Rung(1149, 1, 288)))
+    recipe = replace(PROXY, rungs=(Rung(1149, 1, 288), Rung(1149, 2, 288)))
     plan = Plan(Budget(macs=25_000_000), "digits", "lightweight", LIGHTWEIGHT.digest, 20, 0, recipe, 32, 10)
     run = create(tmp_path / "a", plan)
     start = time.perf_counter()
