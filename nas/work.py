@@ -244,7 +244,9 @@ def export(
     formats: Annotated[
         str, typer.Option(help="python, onnx, onnx-int8, pt2, executorch; joined with commas.")
     ] = "python,onnx,onnx-int8,pt2",
-    to: Annotated[Path | None, typer.Option(help="Folder to write; by default export/ beside the weights.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to write; by default export/ in the training's, or beside the weights.")
+    ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="What it was trained for, where the weights do not say so.")
     ] = None,

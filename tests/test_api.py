@@ -10,10 +10,12 @@ import pytest
 
 import nas
 from nas import search
+from nas.api import proxy_plan
 from nas.arch import Arch, Head, Stage, Stem, arch_id, cost
 from nas.blocks import Separable
 from nas.graph import Map, Wiring
 from nas.pareto import dominates, front, hypervolume, point, ranks
+from nas.plan import FRONT_KEEP, PROXY, Budget
 from nas.runs import RunFailed, open_run, read_trials
 from nas.space import Space, axes, of, one_of
 from search_spaces import ANCHORS, LOWRES, lowres
@@ -221,3 +223,11 @@ def test_the_reference_is_the_one_that_the_budget_names() -> None:
     budget = "5MFLOPs,0.8xlowres-mobilenet:ms"
     plan = search(LOWRES, budget, lambda arch, rung: 1.0, anchors=anchors, trials=1, time_limit=1e-9).plan
     assert plan.meter and plan.meter.reference == plan.budget.reference == "lowres-mobilenet"
+
+
+def test_a_front_keeps_more_of_each_wave() -> None:
+    plans = [
+        proxy_plan(Budget(25_000_000), "digits", None, LOWRES, 20, 0, objective, 8)[0]
+        for objective in (("accuracy",), ("accuracy", "macs"))
+    ]
+    assert [plan.recipe.keep for plan in plans] == [PROXY.keep, FRONT_KEEP] and PROXY.keep < FRONT_KEEP
