@@ -20,7 +20,19 @@ from nas.calibrate import Trainers
 from nas.gate import Measure
 from nas.graph import Cost
 from nas.pareto import front
-from nas.plan import FRONT_KEEP, MEASURED_SECONDS, PROXY, Budget, Meter, Plan, Recipe, Rung, derived_seed, parse_budget
+from nas.plan import (
+    FRONT_KEEP,
+    MEASURED_SECONDS,
+    PROXY,
+    TRIALS,
+    Budget,
+    Meter,
+    Plan,
+    Recipe,
+    Rung,
+    derived_seed,
+    parse_budget,
+)
 from nas.propose import cheapest
 from nas.runs import create, open_run, read_trials
 from nas.space import Space, decode, fitted
@@ -80,7 +92,7 @@ def search(
     budget: str | Budget,
     evaluate: Own | None = None,
     *,
-    trials: int = 64,
+    trials: int | None = None,
     seed: int = 0,
     rungs: int = 1,
     cost: Callable[[Any], Cost | float] | None = None,
@@ -105,8 +117,9 @@ def search(
     its milliseconds, where `budget` or `objective` asks for latency; by default architectures are measured here, in
     turn with the anchor that `budget` names, or the first. `anchors` are tried first, and the first of them goes
     through all rungs. `proposals`: "random" leaves them to chance, to compare with. `run`: a folder that keeps all of
-    it, and is gone on with where it exists, also with more `trials`. `workers`: trainings side by side, by Ray where
-    there are several or a `ray_address`. `time_limit`: in seconds.
+    it, and is gone on with where it exists, also with more `trials`: networks to score, 64 or as many as that run was
+    to have. `workers`: trainings side by side, by Ray where there are several or a `ray_address`. `time_limit`: in
+    seconds.
 
     Raises ValueError where the request cannot be met, RunFailed after three failures in a row.
     """
@@ -114,12 +127,13 @@ def search(
         raise ValueError(f"rungs must be at least 1, got {rungs}")
     known = {anchor.name: functools.partial(cost_on_paper, anchor.arch) for anchor in anchors} if not cost else {}
     limits = budget if isinstance(budget, Budget) else parse_budget([budget], known)
+    asked = TRIALS if trials is None else trials
     names = tuple(objective.replace(" ", "").split(","))
     if evaluate:
         recipe = replace(PROXY, name="evaluate", rungs=(Rung(1, 1, 0),) * rungs, keep=0.5)
-        plan = Plan(limits, "", space.name, space.digest, trials, seed, recipe, 0, 0, names, wave=wave)
+        plan = Plan(limits, "", space.name, space.digest, asked, seed, recipe, 0, 0, names, wave=wave)
     else:
-        plan, space = proxy_plan(limits, dataset, data, space, trials, seed, names, wave)
+        plan, space = proxy_plan(limits, dataset, data, space, asked, seed, names, wave)
     plan = replace(plan, proposals=proposals)
     costs = _costs(cost)
     cheapest(space, plan, random.Random(seed), costs)  # raises where nothing keeps the budget
@@ -137,8 +151,10 @@ def search(
         restore = (lambda trial: _redrawn(space, trial)) if evaluate else restored
         if problems := read_trials(folder, restore)[1]:
             raise ValueError(f"{problems[0]}; the other trials stay: delete that line to go on without it")
-        if replace(begun, trials=trials) == plan and trials > begun.trials:
-            prolong(folder, trials, sum(plan.budget.keeps(costs(anchor.arch)) for anchor in anchors))
+        if trials is None:
+            plan = replace(plan, trials=begun.trials)
+        if replace(begun, trials=plan.trials) == plan and plan.trials > begun.trials:
+            prolong(folder, plan.trials, sum(plan.budget.keeps(costs(anchor.arch)) for anchor in anchors))
         elif begun != plan:
             raise ValueError(f"{path} was begun with another plan; take another run, or ask for what it was begun with")
         halt = Halt(deadline=time.monotonic() + time_limit if time_limit else math.inf)

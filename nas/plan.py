@@ -233,7 +233,7 @@ PROXY = Recipe(
     pad=4,
 )
 FRONT_KEEP = 0.5  # its `keep` where a front is sought, which needs networks all along it
-
+TRIALS = 64  # networks that a search trains where nothing else is asked
 
 PROXIES = {
     recipe.name: recipe

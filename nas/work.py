@@ -10,6 +10,7 @@ import typer
 
 from nas.conditions import cores
 from nas.guard import at_least_one, fail, given, interruptible, keeping, one_of, only_how, refusing
+from nas.plan import TRIALS
 
 HOW = ("workers", "ray_address", "cpus", "gpus", "time_limit")  # options that do not change what is found
 
@@ -37,7 +38,7 @@ def search(
     measure_threads: Annotated[int, typer.Option(help="Threads that a network runs on when measured.")] = 1,
     trials: Annotated[
         int, typer.Option(help="Networks to train, anchors among them; with --resume, more than the run was to have.")
-    ] = 64,
+    ] = TRIALS,
     seed: Annotated[int, typer.Option(help="Seed of proposals, weights and batches.")] = 0,
     objective: Annotated[
         str, typer.Option(help="accuracy, or a front of it against macs, params, peak or latency: accuracy,macs.")

@@ -88,6 +88,8 @@ def test_a_block_kind_of_ones_own_is_searched_trained_and_resumed(tmp_path: Path
     assert {trial.state for trial in kept.trials} == {"complete", "pruned"} and kept.path == tmp_path / "run"
     resumed = search(OWN, "4MFLOPs", macs_are_good, trials=10, rungs=2, run=tmp_path / "run")
     assert resumed.trials == kept.trials and resumed.best == kept.best
+    unsaid = search(OWN, "4MFLOPs", macs_are_good, rungs=2, run=tmp_path / "run")
+    assert unsaid.trials == kept.trials, "as many as the run was to have"
     for trials, seed in ((9, 0), (11, 1)):
         with pytest.raises(ValueError, match="was begun with another plan"):
             search(OWN, "4MFLOPs", macs_are_good, trials=trials, seed=seed, rungs=2, run=tmp_path / "run")
