@@ -130,7 +130,7 @@ def search(
     asked = TRIALS if trials is None else trials
     names = tuple(objective.replace(" ", "").split(","))
     if evaluate:
-        recipe = replace(PROXY, name="evaluate", rungs=(Rung(1, 1, 0),) * rungs, keep=0.5)
+        recipe = replace(PROXY, name="evaluate", rungs=(Rung(1, 1, 0),) * rungs, keep=0.5, judge="top1")
         plan = Plan(limits, "", space.name, space.digest, asked, seed, recipe, 0, 0, names, wave=wave)
     else:
         plan, space = proxy_plan(limits, dataset, data, space, asked, seed, names, wave)

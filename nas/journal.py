@@ -72,24 +72,22 @@ def frozen(space: Space, trial: Trial, objective: Sequence[str]) -> FrozenTrial:
     )
 
 
-def importance(trials: Sequence[Trial]) -> dict[str, float]:
-    """How much of the spread of scores at the first rung each choice accounts for, by Optuna's fANOVA.
+def importance(trials: Sequence[Trial], merits: Sequence[float]) -> dict[str, float]:
+    """How much of the spread of `merits`, one a trial, each choice accounts for, by Optuna's fANOVA.
 
-    The first rung, because every network that was trained has been through it. Only choices that every network makes
-    are told of. Empty where fewer than 8 networks with choices were trained.
+    Only choices that every network makes are told of. Empty where there are fewer than 8 networks.
     """
-    trained = [trial for trial in trials if trial.scores and trial.choices]
-    if len(trained) < 8 or len({trial.scores[0].top1 for trial in trained}) < 2:
+    if len(trials) < 8 or len(set(merits)) < 2:
         return {}
-    common = set.intersection(*(set(trial.choices) for trial in trained))
-    seen = {name: list(dict.fromkeys(trial.choices[name] for trial in trained)) for name in sorted(common)}
+    common = set.intersection(*(set(trial.choices) for trial in trials))
+    seen = {name: list(dict.fromkeys(trial.choices[name] for trial in trials)) for name in sorted(common)}
     distributions: dict[str, BaseDistribution] = {
         name: CategoricalDistribution(labels) for name, labels in seen.items() if len(labels) > 1
     }
     study = optuna.create_study(direction="maximize")
-    for trial in trained:
+    for trial, value in zip(trials, merits, strict=True):
         params = {name: trial.choices[name] for name in distributions}
-        study.add_trial(create_trial(value=trial.scores[0].top1, params=params, distributions=distributions))
+        study.add_trial(create_trial(value=value, params=params, distributions=distributions))
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: float(share) for name, share in found.items()}

@@ -1,59 +1,59 @@
 """Which knobs of a space mattered: how much of the spread of scores each accounts for, and what each choice was worth.
 
-Scores are those of the first rung, because every network that was trained has been through it, each less the mean of
-its own search. Anchors are left out: they are few, and were not drawn.
+Told by what the searches went by (`nas.trial.merit`) at the first rung, because every network that was trained has been
+through it, each less the mean of its own search. Anchors are left out: they are few, and were not drawn.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.findings import FEWEST, Estimate, Share, Worth
 from nas.journal import importance
+from nas.plan import Judge
 from nas.space import Label
-from nas.trial import Trial
+from nas.trial import Trial, merit
 
 FORESTS = 30  # resamples for the interval of a share, each with a forest of its own
 RESAMPLES = 2_000  # for the interval of a worth
 OWN = ("width", "depth", "stride")  # of a stage
 
 
-def told(searches: Sequence[Sequence[Trial]]) -> list[Trial]:
-    """The trained candidates of all searches, their first scores as points above the mean of their own search."""
-    found = []
+def told(searches: Sequence[Sequence[Trial]], judge: Judge) -> tuple[list[Trial], list[float]]:
+    """The trained candidates of all searches, and what each merits above the mean of its own search."""
+    found: list[Trial] = []
+    merits: list[float] = []
     for trials in searches:
         drawn = [trial for trial in trials if trial.scores and trial.choices and not trial.anchor]
-        middle = float(np.mean([trial.scores[0].top1 for trial in drawn])) if drawn else 0.0
-        for trial in drawn:
-            first = trial.scores[0]
-            found.append(replace(trial, scores=(replace(first, top1=first.top1 - middle),)))
-    return found
+        all_merits = [merit(trial.scores[0], judge) for trial in drawn]
+        found += drawn
+        merits += [one - float(np.mean(all_merits)) for one in all_merits]
+    return found, merits
 
 
-def shares(trials: Sequence[Trial]) -> list[Share]:
+def shares(trials: Sequence[Trial], merits: Sequence[float]) -> list[Share]:
     """The share of each axis that all of `trials` have, the largest first, with its 95 % interval."""
-    whole = importance(trials)
+    whole = importance(trials, merits)
     rng = np.random.default_rng(0)
     again: dict[str, list[float]] = {axis: [] for axis in whole}
     for _ in range(FORESTS if whole else 0):
-        part = [trials[i] for i in rng.integers(len(trials), size=len(trials))]
-        found = importance(part)
+        part = rng.integers(len(trials), size=len(trials)).tolist()
+        found = importance([trials[i] for i in part], [merits[i] for i in part])
         for axis in whole:
             again[axis].append(found.get(axis, 0.0))
     rows = [Share(axis, _estimate(share, again[axis])) for axis, share in whole.items()]
     return sorted(rows, key=lambda row: -row.share.value)
 
 
-def worths(trials: Sequence[Trial]) -> list[Worth]:
+def worths(trials: Sequence[Trial], merits: Sequence[float]) -> list[Worth]:
     """What each choice was worth, with its 95 % interval by resampling networks; the best first.
 
-    The slope of a straight line: score against the share of the places with that knob where the choice was made. Other
+    The slope of a straight line: merit against the share of the places with that knob where the choice was made. Other
     knobs are not held still, so choices that came together share their worth.
     """
-    scores = np.array([trial.scores[0].top1 for trial in trials])
+    scores = np.array(merits)
     made: dict[tuple[str, Label], dict[int, float]] = defaultdict(dict)
     having: dict[str, list[int]] = defaultdict(list)
     for i, trial in enumerate(trials):

@@ -87,10 +87,11 @@ def importance(
         alike = {(row.plan.space_digest, row.plan.dataset, row.plan.recipe) for row in searches}
         if len(searches) < len(rows) or len(alike) > 1:
             raise ValueError("importance is told of searches of one space, dataset and proxy; leave out the others")
-        trials = told([row.trials for row in searches])
+        trials, merits = told([row.trials for row in searches], searches[0].plan.recipe.judge)
         if len(trials) < 8:
             raise ValueError(f"importance needs 8 trained networks besides the anchors, got {len(trials)}")
-    print_knobs([row.run for row in searches], searches[0].plan, len(trials), shares(trials), worths(trials), json)
+    axes, choices = shares(trials, merits), worths(trials, merits)
+    print_knobs([row.run for row in searches], searches[0].plan, len(trials), axes, choices, json)
 
 
 def report(

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Literal, TypeAlias
 
 from nas.graph import Cost
 from nas.timing import Latency
@@ -207,6 +208,11 @@ class Rung:
     """None: the images' own."""
 
 
+Judge: TypeAlias = Literal["top1", "loss"]
+"""What a search goes by, in promoting and in proposing: top-1 on validation images after a rung; or the mean training
+loss in it. Where each image is seen once, that is the loss on images not seen before, all along the training."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How candidates are trained: Nesterov SGD, a one-cycle learning rate in each rung, pad-crop and flip."""
@@ -220,6 +226,7 @@ class Recipe:
     momentum: float
     weight_decay: float
     pad: int
+    judge: Judge = "top1"
 
 
 PROXY = Recipe(
@@ -227,24 +234,26 @@ PROXY = Recipe(
     rungs=(Rung(16_000, 1, 5_000), Rung(30_000, 2, 10_000)),
     keep=0.125,
     batch=32,
-    lr=0.1,
+    lr=0.02,
     momentum=0.9,
     weight_decay=5e-4,
     pad=4,
+    judge="loss",
 )
 FRONT_KEEP = 0.5  # its `keep` where a front is sought, which needs networks all along it
 TRIALS = 64  # networks that a search trains where nothing else is asked
 
-PROXIES = {
-    recipe.name: recipe
-    for recipe in (
-        PROXY,
-        replace(PROXY, name="short", rungs=(Rung(4_000, 1, 2_000), Rung(8_000, 1, 2_000), Rung(16_000, 1, 5_000))),
-        replace(
-            PROXY, name="half", rungs=(Rung(12_000, 1, 2_000, 16), Rung(24_000, 1, 2_000, 16), Rung(16_000, 1, 5_000))
-        ),
-    )
-}
+_SHORT = replace(
+    PROXY,
+    name="short",
+    rungs=(Rung(4_000, 1, 2_000), Rung(8_000, 1, 2_000), Rung(16_000, 1, 5_000)),
+    lr=0.1,
+    judge="top1",
+)
+_HALF = replace(
+    _SHORT, name="half", rungs=(Rung(12_000, 1, 2_000, 16), Rung(24_000, 1, 2_000, 16), Rung(16_000, 1, 5_000))
+)
+PROXIES = {recipe.name: recipe for recipe in (PROXY, _SHORT, _HALF)}
 """What `nas calibrate` can compare: PROXY is the one that searches use."""
 COMPARED = ("proxy", "short")  # where nothing else is asked
 LONGER = "longer"

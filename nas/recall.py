@@ -25,6 +25,7 @@ from nas.runs import (
     read_value,
 )
 from nas.timing import Latency
+from nas.trial import merit
 from search_spaces import ANCHORS, BASELINE
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def viewed(path: Path) -> "tuple[View, list[str]]":
     from nas.report import View
 
     found = read_value(Run(path), "calibration", Calibration)
-    return View(one.run, one.plan, one.trials, one.best, one.tallies, importance(one.trials), found, BASELINE), problems
+    trained = [trial for trial in one.trials if trial.scores and trial.choices]
+    mattered = importance(trained, [merit(trial.scores[0], one.plan.recipe.judge) for trial in trained])
+    return View(one.run, one.plan, one.trials, one.best, one.tallies, mattered, found, BASELINE), problems
 
 
 def compared(path: Path) -> Searched | Calibrated | Drilled:

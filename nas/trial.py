@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from nas.arch import Arch, arch_id, cost
 from nas.graph import Cost
+from nas.plan import Judge
 from nas.space import Choices
 from nas.timing import Latency
 from nas.values import from_data
@@ -33,6 +34,11 @@ class Score:
     device: str
     threads: int
     torch: str
+
+
+def merit(score: Score, judge: Judge) -> float:
+    """What a search goes by, the higher the better: points of top-1, or hundredths of training loss, sign turned."""
+    return score.top1 if judge == "top1" else -100 * score.train_loss
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from nas.values import to_data
 
 WIDE = 150
 SHOWN = 12  # axes
+JUDGED = {"top1": "their validation top-1 after", "loss": "their mean training loss in"}
+POINTS = {"top1": "of top-1", "loss": "hundredths of that loss, + is lower"}
 
 
 def print_compared(rows: Sequence[Searched | Calibrated | Drilled], baseline: str, json: bool) -> None:
@@ -226,14 +228,14 @@ def print_knobs(
         if one not in seen:
             unseen.setdefault(one.knob, []).append(str(one.choice))
     lines = [
-        f"Of {', '.join(runs)}: the networks that were drawn, by their validation top-1 after the first rung"
+        f"Of {', '.join(runs)}: the networks that were drawn, by {JUDGED[plan.recipe.judge]} the first rung"
         + (f" ({first.images * first.epochs:,} images of {plan.dataset})" if plan.dataset else "")
         + ", each less the mean of its search. Share: of the spread of scores, by fANOVA, over the axes that all "
         "networks have; intervals by resampling networks."
         + (f" {len(axes) - SHOWN} more axes have smaller shares." if len(axes) > SHOWN else ""),
-        "points: of top-1, between a network that makes the choice wherever it can and one that never does. Other "
-        "knobs are not held still, so choices that came together share what they were worth. Choices that fewer than "
-        f"{FEWEST} networks made, or left, are not judged.",
+        f"points: {POINTS[plan.recipe.judge]}, between a network that makes the choice wherever it can and one that "
+        "never does. Other knobs are not held still, so choices that came together share what they were worth. Choices "
+        f"that fewer than {FEWEST} networks made, or left, are not judged.",
     ]
     if unseen:
         said = "; ".join(f"{knob} {', '.join(labels)}" for knob, labels in sorted(unseen.items()))

@@ -34,7 +34,7 @@ from nas.runs import (
     write_best,
 )
 from nas.space import Space, encode
-from nas.trial import Costs, Trial, identity, restored
+from nas.trial import Costs, Trial, identity, merit, restored
 from nas.workers import Job, Stopped, Workers
 
 FAILURES = 3  # in a row, which end the search
@@ -108,9 +108,9 @@ def search(
             forget_all(run)
         trials = [book.trials[index] for index in sorted(book.trials)]
         expected = proposer.estimates(
-            [Known(candidate_of(trial), tuple(s.top1 for s in trial.scores)) for trial in trials]
+            [Known(candidate_of(trial), tuple(merit(s, plan.recipe.judge) for s in trial.scores)) for trial in trials]
         )
-        top = _winner(trials, expected)
+        top = _winner(trials, expected, plan)
         if top:
             write_best(run, top)
         return Found(trials, top)
@@ -137,7 +137,7 @@ class _Door:
         entries = self.entered(wave, len(before), self.book.wave(wave, size), size)
         if not entries and wave not in self.tallies:  # before any of them is on disk: the search may be grown meanwhile
             self._tell(wave, {"asked": size})
-        known, seen = [_known(entry) for entry in before], {entry.id for entry in before}
+        known, seen = [_known(entry, self.plan) for entry in before], {entry.id for entry in before}
         for ask in range(ASKS if not entries else 0):
             missing = size - sum(entry.state is None for entry in entries)
             spare = missing if self.gate else 0  # for those that turn out too slow
@@ -239,22 +239,26 @@ def _pruned(entries: Sequence[Entry], rung: int, plan: Plan, book: Book) -> None
     if not 0 <= rung < len(plan.recipe.rungs) - 1:
         return
     rivals = [entry for entry in entries if not entry.state and (entry.wave or entry.index)]
-    points = [point(entry.scores[rung].top1, entry.candidate.cost, plan.objective, entry.latency) for entry in rivals]
-    rank = dict(zip((entry.index for entry in rivals), ranks(points), strict=True))
-    rivals.sort(key=lambda e: (rank[e.index], -e.scores[rung].top1, e.candidate.cost.macs, e.index))
+    merits = {entry.index: merit(entry.scores[rung], plan.recipe.judge) for entry in rivals}
+    points = [point(merits[entry.index], entry.candidate.cost, plan.objective, entry.latency) for entry in rivals]
+    rank = dict(zip(merits, ranks(points), strict=True))
+    rivals.sort(key=lambda e: (rank[e.index], -merits[e.index], e.candidate.cost.macs, e.index))
     leaving = rivals[math.ceil(len(rivals) * plan.recipe.keep) :]
     for entry in sorted(leaving, key=lambda entry: entry.index):
         book.end(entry, "pruned")
 
 
-def _known(entry: Entry) -> Known:
-    return Known(entry.candidate, tuple(score.top1 for score in entry.scores))
+def _known(entry: Entry, plan: Plan) -> Known:
+    return Known(entry.candidate, tuple(merit(score, plan.recipe.judge) for score in entry.scores))
 
 
-def _winner(trials: Sequence[Trial], expected: Sequence[float | None]) -> Trial | None:
-    """The complete trial of which most is expected; where nothing is, its score counts."""
-    complete = [(t, e if e is not None else t.score or 0.0) for t, e in zip(trials, expected, strict=True)]
-    complete = [(trial, value) for trial, value in complete if trial.state == "complete"]
+def _winner(trials: Sequence[Trial], expected: Sequence[float | None], plan: Plan) -> Trial | None:
+    """The complete trial of which most is expected; where nothing is, its last score counts."""
+    complete = [
+        (trial, merit(trial.scores[-1], plan.recipe.judge) if value is None else value)
+        for trial, value in zip(trials, expected, strict=True)
+        if trial.state == "complete"
+    ]
     return max(complete, key=lambda item: (item[1], -item[0].cost.macs, -item[0].index), default=(None, 0))[0]
 
 

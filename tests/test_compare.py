@@ -126,9 +126,9 @@ def test_a_command_leaves_its_conditions(here: Path) -> None:
 
 def test_the_knob_that_matters_is_found(searched: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(knobs, "FORESTS", 5)
-    trials = told([searched.trials])
-    assert abs(sum(trial.scores[0].top1 for trial in trials)) < 1e-6
-    by_axis, by_choice = shares(trials), worths(trials)
+    trials, merits = told([searched.trials], "top1")
+    assert abs(sum(merits)) < 1e-6 and len(set(merits)) > 1
+    by_axis, by_choice = shares(trials, merits), worths(trials, merits)
     assert by_axis[0].axis == "stem.act" and by_axis[0].share.low > 0.3
     (best,) = [row for row in by_choice if (row.knob, row.choice) == ("stem.act", "hswish")]
     assert 9 < best.points.low <= best.points.value <= best.points.high < 11
@@ -160,6 +160,6 @@ def test_a_choice_that_is_never_made_has_no_worth() -> None:
               (Score(0, float(i % 2), 1.0, 1, 1, 1.0, 1.0, "cpu", 1, ""),))
         for i in range(20)
     ]  # fmt: skip
-    (one, zero) = worths(trials)
+    (one, zero) = worths(trials, [float(i % 2) for i in range(20)])
     assert (one.choice, one.points.value, zero.points.value) == (1, 1.0, -1.0)
-    assert [row.choice for row in worths(trials[:8])] == []
+    assert [row.choice for row in worths(trials[:8], [0.0, 1.0] * 4)] == []

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +17,7 @@ from nas.arch import Anchor, Arch, Head, arch_id, cost
 from nas.book import prolong
 from nas.plan import Budget, Plan
 from nas.propose import STARTUP, cheapest
-from nas.runs import RunFailed, append_trial, create, locked, open_run, read_best, read_trials
+from nas.runs import Run, RunFailed, append_trial, create, locked, open_run, read_best, read_trials
 from nas.space import Space, of, one_of, sample
 from nas.trial import Score, Trial
 from nas.values import from_json
@@ -75,6 +76,20 @@ def test_rungs_keep_the_better_half_of_a_wave(tmp_path: Path) -> None:
         assert (len(kept), len(left)) == (2, 2)
         assert min(t.scores[0].top1 for t in kept) >= max(t.scores[0].top1 for t in left)
         assert {len(t.scores) for t in kept} == {2} and {len(t.scores) for t in left} == {1}
+
+
+def test_a_search_that_goes_by_the_loss_promotes_proposes_and_ends_by_it(tmp_path: Path) -> None:
+    def evaluate(arch: Arch, rung: int, state: bytes | None, tick: Tick) -> tuple[Score, None]:
+        found = fake_evaluate(arch, rung, state, tick)[0]
+        return replace(found, top1=100 - found.top1, train_loss=-found.top1 / 100), None
+
+    plan = plan_for(BUDGET)
+    by_loss = replace(plan, recipe=replace(plan.recipe, judge="loss"))
+    by_top1 = run_search(tmp_path / "a", plan)
+    trials = run_search(tmp_path / "b", by_loss, evaluate=evaluate)
+    assert [(t.arch_id, t.state) for t in trials] == [(t.arch_id, t.state) for t in by_top1]
+    best, by_score = read_best(Run(tmp_path / "b"), trials), read_best(Run(tmp_path / "a"), by_top1)
+    assert best and by_score and best.arch == by_score.arch
 
 
 def test_the_best_network_is_on_disk(tmp_path: Path) -> None:
