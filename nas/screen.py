@@ -9,13 +9,13 @@ from typing import Any
 from nas.arch import Arch, cost
 from nas.outcome import Export, Outcome
 from nas.pareto import front, hypervolume, point
-from nas.plan import Meter, Plan
+from nas.plan import Judge, Meter, Plan
 from nas.profile import profile
 from nas.recipes import Course
 from nas.runs import Run, read_history, read_tallies
 from nas.tables import FLOPS_ARE, console_of, print_table, say
 from nas.timing import Energy, Latency
-from nas.trial import Trial
+from nas.trial import Trial, merit
 from nas.values import to_data
 
 APART = 8  # choices that set a network apart from an anchor, at the most, where they are told
@@ -29,7 +29,10 @@ def print_result(
     if json:
         print(jsonlib.dumps(_result_data(folder, plan, trials, top, baseline)))
         return
-    complete = sorted((t for t in trials if t.state == "complete"), key=lambda t: (-(t.score or 0), t.cost.macs))
+    judge = plan.recipe.judge
+    complete = sorted(
+        (t for t in trials if t.state == "complete"), key=lambda t: (-merit(t.scores[-1], judge), t.cost.macs)
+    )
     several = len(plan.objective) > 1
     found = [t for t in complete if t.anchor is None][:5]
     if several:
@@ -40,19 +43,20 @@ def print_result(
     for trial in [*found, *(t for t in complete if t.anchor)]:
         name = trial.anchor or trial.arch_id
         shown = f"[bold]{name}[/bold]" if top and trial.index == top.index else name
-        rows.append((shown, *_cost_cells(trial, plan), f"{trial.score:.2f} %", _verdict(trial, baseline)))
+        rows.append((shown, *_cost_cells(trial, plan), *_score_cells(trial, judge), _verdict(trial, baseline)))
     stopped = [t for t in trials if t.anchor and t.state == "pruned"]
     for trial in sorted(stopped, key=lambda t: (-len(t.scores), -(t.score or 0))):
         seen = sum(score.images for score in trial.scores)
         rows.append(
-            (str(trial.anchor), *_cost_cells(trial, plan), f"{trial.score:.2f} %", f"stopped at {seen:,} images")
+            (str(trial.anchor), *_cost_cells(trial, plan), *_score_cells(trial, judge), f"stopped at {seen:,} images")
         )
     for trial in (t for t in trials if t.anchor and t.state == "failed"):
-        rows.append((str(trial.anchor), *_cost_cells(trial, plan), "-", "failed"))
+        rows.append((str(trial.anchor), *_cost_cells(trial, plan), *_score_cells(trial, judge), "failed"))
     console = console_of()
     title = f"{plan.dataset}, budget {plan.budget}, space {plan.space}, seed {plan.seed}"
     latency = ("ms (95 %)",) * plan.timed
-    headings = ("network", "FLOPs", "params", "peak", *latency, "val top-1", "against Low-res MobileNet")
+    scores = ("val top-1", *("loss",) * (judge == "loss"))
+    headings = ("network", "FLOPs", "params", "peak", *latency, *scores, "against Low-res MobileNet")
     print_table(console, title, headings, rows, ("peak", "params"))
     counts = {state: sum(t.state == state for t in trials) for state in ("complete", "pruned", "failed", "refused")}
     said = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
@@ -256,6 +260,13 @@ def _timing(folder: Run, plan: Plan, trials: list[Trial]) -> list[str]:
     return lines
 
 
+def _score_cells(trial: Trial, judge: Judge) -> tuple[str, ...]:
+    if not trial.scores:
+        return ("-",) * (1 + (judge == "loss"))
+    last = trial.scores[-1]
+    return (f"{last.top1:.2f} %", *(f"{last.train_loss:.3f}",) * (judge == "loss"))
+
+
 def _verdict(trial: Trial, baseline: Trial | None) -> str:
     if baseline is None or baseline.state != "complete":
         return "not trained"
@@ -285,7 +296,7 @@ def _conditions(complete: list[Trial], plan: Plan) -> str:
     if not complete:
         return "No network has been trained to the last rung yet."
     score, images = complete[0].scores[-1], sum(s.images for s in complete[0].scores)
-    share = score.top1 / 100
+    share, by_loss = score.top1 / 100, plan.recipe.judge == "loss"
     error = 100 * (2 * share * (1 - share) / score.val_images) ** 0.5
     return (
         f"Accuracy: {score.val_images:,} validation images after {images:,} training images (recipe "
@@ -293,6 +304,8 @@ def _conditions(complete: list[Trial], plan: Plan) -> str:
         f"torch {score.torch}).\n"
         f"By the validation sample alone, a difference of two has a standard error of about {error:.1f} points; "
         "the noise of short trainings, often several points, comes on top."
+        + "\nLoss: the mean over the last rung's training. Networks go on, and one is called best, by it."
+        * by_loss
     )
 
 
