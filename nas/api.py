@@ -41,6 +41,8 @@ from nas.trial import Costs, Score, Trial, identity, restored
 from nas.waves import search as run_waves
 from nas.workers import Evaluate, Here, OnRay, Tick, Workers
 
+STEPS = 32  # of a rung, at least: after fewer the means of batch norm are far from where they belong
+
 Own: TypeAlias = Callable[[Any, int], float]
 """A user's `evaluate(network, rung)`: a score, the higher the better."""
 
@@ -221,12 +223,13 @@ def proxy_plan(
 
 
 def filled(recipe: Recipe, images: int, val_images: int) -> Recipe:
-    """`recipe` with rungs that take no more images than there are."""
+    """`recipe` with rungs that take no more images than there are, in batches small enough for STEPS of them."""
     rungs = tuple(
         replace(rung, images=min(rung.images, images), val_images=min(rung.val_images, val_images))
         for rung in recipe.rungs
     )
-    return replace(recipe, rungs=rungs)
+    fewest = min(rung.images * rung.epochs for rung in rungs)
+    return replace(recipe, rungs=rungs, batch=min(recipe.batch, max(2, fewest // STEPS)))
 
 
 def trainer(plan: Plan) -> Evaluate:

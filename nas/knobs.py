@@ -29,7 +29,8 @@ def told(searches: Sequence[Sequence[Trial]], judge: Judge) -> tuple[list[Trial]
         drawn = [trial for trial in trials if trial.scores and trial.choices and not trial.anchor]
         all_merits = [merit(trial.scores[0], judge) for trial in drawn]
         found += drawn
-        merits += [one - float(np.mean(all_merits)) for one in all_merits]
+        mean = float(np.mean(all_merits)) if all_merits else 0.0
+        merits += [one - mean for one in all_merits]
     return found, merits
 
 

@@ -199,7 +199,7 @@ RUNTIMES = ("onnxruntime", "torch", "compiled", "cuda", "cuda-compiled")
 @dataclass(frozen=True, slots=True)
 class Rung:
     """A step of a proxy training: `epochs` passes over the first `images` training images (or all there are), shrunk to
-    `resolution`, in one learning-rate cycle, then top-1 on the first `val_images` validation images."""
+    `resolution`, then top-1 on the first `val_images` validation images."""
 
     images: int
     epochs: int
@@ -213,9 +213,13 @@ Judge: TypeAlias = Literal["top1", "loss"]
 loss in it. Where each image is seen once, that is the loss on images not seen before, all along the training."""
 
 
+Cycle: TypeAlias = Literal["rung", "ladder"]
+"""What a learning-rate cycle spans: each rung; or all of them, which are then parts of one training."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How candidates are trained: Nesterov SGD, a one-cycle learning rate in each rung, pad-crop and flip."""
+    """How candidates are trained: Nesterov SGD, a one-cycle learning rate, pad-crop and flip."""
 
     name: str
     rungs: tuple[Rung, ...]
@@ -227,18 +231,27 @@ class Recipe:
     weight_decay: float
     pad: int
     judge: Judge = "top1"
+    cycle: Cycle = "rung"
+
+    def part(self, rung: int) -> tuple[float, float]:
+        """Where in its learning-rate cycle `rung` begins and ends, as shares of it."""
+        if self.cycle == "rung":
+            return 0.0, 1.0
+        images = [one.images * one.epochs for one in self.rungs]
+        return sum(images[:rung]) / sum(images), sum(images[: rung + 1]) / sum(images)
 
 
 PROXY = Recipe(
     name="proxy",
-    rungs=(Rung(16_000, 1, 5_000), Rung(30_000, 2, 10_000)),
-    keep=0.125,
-    batch=32,
-    lr=0.02,
+    rungs=(Rung(16_000, 1, 5_000), Rung(32_000, 2, 10_000)),
+    keep=0.25,
+    batch=64,
+    lr=0.1,
     momentum=0.9,
     weight_decay=5e-4,
     pad=4,
     judge="loss",
+    cycle="ladder",
 )
 FRONT_KEEP = 0.5  # its `keep` where a front is sought, which needs networks all along it
 TRIALS = 64  # networks that a search trains where nothing else is asked
@@ -247,8 +260,9 @@ _SHORT = replace(
     PROXY,
     name="short",
     rungs=(Rung(4_000, 1, 2_000), Rung(8_000, 1, 2_000), Rung(16_000, 1, 5_000)),
-    lr=0.1,
+    batch=32,
     judge="top1",
+    cycle="rung",
 )
 _HALF = replace(
     _SHORT, name="half", rungs=(Rung(12_000, 1, 2_000, 16), Rung(24_000, 1, 2_000, 16), Rung(16_000, 1, 5_000))

@@ -46,12 +46,18 @@ class Training:
     def lr_at(self, step: int, steps: int) -> float:
         """The learning rate of step `step`, from 0, of `steps` in all."""
         done = step / steps
-        if self.schedule == "onecycle":  # from a 25th up, then down to nothing, both as half a cosine
-            return self.lr * (1 - 0.96 * _fallen(done / RISE) if done < RISE else _fallen((done - RISE) / FALL))
+        if self.schedule == "onecycle":
+            return self.lr * one_cycle(done)
         climb = min(self.warmup / self.epochs, 0.25)
         if done < climb:
             return self.lr * min(1.0, (done + 1 / steps) / climb)
         return self.lr * _fallen((done - climb) / (1 - climb))
+
+
+def one_cycle(done: float) -> float:
+    """The learning rate when a share `done` of a cycle is over, as a share of the highest: from a 25th up, then down to
+    nothing, both as half a cosine."""
+    return 1 - 0.96 * _fallen(done / RISE) if done < RISE else _fallen((done - RISE) / FALL)
 
 
 def _fallen(share: float) -> float:

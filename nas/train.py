@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from nas.data import Data, Images
 from nas.plan import Recipe
+from nas.recipes import one_cycle
 
 Tick: TypeAlias = Callable[[int], None]
 """Told how many more images have been trained on."""
@@ -101,8 +102,9 @@ def train(
     recipe: Recipe,
     seed: int,
     tick: Tick = lambda _: None,
+    part: tuple[float, float] = (0.0, 1.0),
 ) -> Epochs:
-    """Trains `model` in place for `epochs` passes over `images`, in one learning-rate cycle.
+    """Trains `model` in place for `epochs` passes over `images`, through `part` of a learning-rate cycle.
 
     Order, crops and flips follow from `seed` alone. Raises Diverged where the loss is not finite: at once on the CPU,
     at the end on CUDA.
@@ -114,19 +116,19 @@ def train(
     padded, labels = functional.pad(images.pixels, pad).to(where), images.labels.to(where)
     rng = torch.Generator().manual_seed(seed)
     batches = -(-len(images) // recipe.batch)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.lr, total_steps=epochs * batches, pct_start=0.3, cycle_momentum=False
-    )
+    begin, end = part
     total, start = torch.zeros((), device=where), time.perf_counter()
-    for _ in range(epochs):
-        for index in torch.randperm(len(images), generator=rng).chunk(batches):
+    for epoch in range(epochs):
+        for i, index in enumerate(torch.randperm(len(images), generator=rng).chunk(batches)):
+            done = (epoch * batches + i) / (epochs * batches)
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.lr * one_cycle(begin + (end - begin) * done)
             batch = augmented(padded, index, data.resolution, data.flip, rng)
             with precision(where):
                 loss = functional.cross_entropy(model(normalised(batch, data)), labels[index.to(where)])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-            cycle.step()
             total += loss.detach()
             if where.type == "cpu":  # on CUDA this would wait for the device in every step
                 _check_finite(total, recipe)

@@ -10,7 +10,7 @@ from nas.blocks import Bottleneck
 from nas.data import Data, Images, load, shrunk
 from nas.evaluate import Proxy
 from nas.model import build
-from nas.plan import Budget, Rung
+from nas.plan import Budget, Recipe, Rung
 from nas.train import Diverged, augmented, normalised, sgd, top1, train
 from tests.conftest import RECIPE, plan_for
 
@@ -65,6 +65,27 @@ def test_it_learns_and_a_seed_decides() -> None:
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][0] != outcomes[2][0]
     assert outcomes[0][2] > 90
+
+
+def test_one_cycle_spans_each_rung_or_all_of_them() -> None:
+    data = bright_or_dark(64)
+    each = replace(RECIPE, rungs=(Rung(64, 1, 32), Rung(64, 3, 32)))
+    ladder = replace(each, cycle="ladder")
+    assert [each.part(rung) for rung in (0, 1)] == [(0, 1), (0, 1)]
+    assert [ladder.part(rung) for rung in (0, 1)] == [(0, 0.25), (0.25, 1)]
+
+    def rates(recipe: Recipe, epochs: int, part: tuple[float, float]) -> list[float]:
+        model = build(replace(ARCH, classes=2))
+        optimiser, seen = sgd(model, recipe), list[float]()
+        train(model, optimiser, data, data.train, epochs, recipe, 0, lambda _: seen.append(lr(optimiser)), part)
+        return seen
+
+    def lr(optimiser: torch.optim.Optimizer) -> float:
+        return float(optimiser.param_groups[0]["lr"])
+
+    whole = rates(ladder, 4, (0, 1))
+    assert [*rates(ladder, 1, ladder.part(0)), *rates(ladder, 3, ladder.part(1))] == pytest.approx(whole)
+    assert whole[0] == pytest.approx(0.04 * ladder.lr) and whole[-1] < 0.2 * ladder.lr < 0.8 * ladder.lr < max(whole)
 
 
 def test_weight_decay_spares_norms_and_biases() -> None:
