@@ -28,7 +28,8 @@ LANDING = 60  # steps in which a random network comes to the budget, at the most
 WALKS, STEPS = 20, 100
 POOL, DRAWN = 1000, 3000  # networks at random in the pool, and how many are drawn for them at the most
 FEW = 4  # times as many in the pool as are to be chosen: with fewer, those far below the budget are taken in too
-PARENTS, CHILDREN = 8, 25  # how many of the best are varied, and how often each
+PARENTS, CHILDREN = 8, 25  # how many of the best are varied, and how often each, an axis or a few at a time
+TURNS = 15  # how often each has a knob turned in all its places
 ROUNDS = 3  # in which the most promising of the pool are varied
 HOPELESS = 0.02  # a chance to be fast enough below which a network is not measured
 WANTED = {"macs": "FLOPs (multiply-accumulates)", "params": "params", "peak": "activations held at once"}
@@ -64,7 +65,8 @@ class Proposer:
 
     def __init__(self, plan: Plan, space: Space, costs: Costs) -> None:
         self.plan, self.space, self.costs = plan, space, costs
-        self.describer = Describer(axes(space))
+        self.axes = axes(space)
+        self.describer = Describer(self.axes)
         self.shared = shared(space)
         self.described: dict[str, Description] = {}  # of trained networks
         self.tally: Counter[str] = Counter()
@@ -142,6 +144,38 @@ class Proposer:
         brings it no farther away. Axes of which one choice fills several places, as kinds of blocks, stay as they were
         drawn: else kinds of which most networks are over the budget would hardly ever be tried.
         """
+        choices, network = varied(self.space, {}, (), rng)
+        return self._brought(choices, network, near, (), rng)
+
+    def turned(self, parent: Choices, near: float, rng: random.Random) -> tuple[Choices, Any]:
+        """A network like `parent` with a knob turned in all its places, brought back to the budget by other knobs.
+
+        Numbers go a step up or down, all else is the same everywhere: every stage wider, every kernel of 5, no
+        transitions. Papers improve networks so, and no few axes drawn anew ever come there.
+        """
+        knobs: dict[str, list[str]] = {}
+        for name in parent:
+            knobs.setdefault(name.rpartition(".")[2], []).append(name)
+        knob = rng.choice([names for names in knobs.values() if len(names) > 1] or list(knobs.values()))
+        label, up = rng.choice(self.axes[rng.choice(knob)]), rng.choice((-1, 1))
+        choices = dict(parent)
+        for name in knob:
+            labels = self.axes[name]
+            if all(type(one) in (int, float) for one in labels):
+                ordered = sorted(labels)  # type: ignore[type-var]
+                choices[name] = ordered[min(max(ordered.index(parent[name]) + up, 0), len(ordered) - 1)]
+            elif label in labels:
+                choices[name] = label
+        choices, network = varied(self.space, choices, (), rng)
+        return self._brought(choices, network, near, knob, rng)[:2]
+
+    def _brought(
+        self, choices: Choices, network: Any, near: float, knob: Sequence[str], rng: random.Random
+    ) -> tuple[Choices, Any, int]:
+        """`choices` and `network` brought to the budget, as far as can be, and how many were drawn for it.
+
+        The axes of `knob` stay as they are; where there are some, so do all that bring it no nearer.
+        """
 
         def use(network: Any) -> float:
             return self.plan.budget.use(self.costs(network)) if self.plan.budget.limits() else 1.0
@@ -149,13 +183,14 @@ class Proposer:
         def away(use: float) -> float:
             return max(use - 1, near - use, 0.0)
 
-        choices, network = varied(self.space, {}, (), rng)
         here, steps = use(network), 1
         while away(here) and steps < LANDING:
-            name = rng.choice([name for name in choices if name not in self.shared] or list(choices))
+            name = rng.choice(
+                [name for name in choices if name not in self.shared and name not in knob] or list(choices)
+            )
             moved = varied(self.space, choices, (name,), rng)
             there, left = use(moved[1]), here
-            if away(there) <= away(here):
+            if away(there) < away(here) or (away(there) == away(here) and not knob):
                 (choices, network), here = moved, there
             else:
                 left = there
@@ -280,12 +315,14 @@ class _Pool:
         return True
 
     def vary(self, parents: Sequence[Candidate], rng: random.Random) -> None:
-        """Takes in variations of `parents`, one to three axes from them."""
+        """Takes in variations of `parents`: one to three axes from them, or with a knob turned."""
         for parent in parents:
             names = list(parent.choices)
             for _ in range(CHILDREN):
                 changed = rng.sample(names, min(len(names), rng.choice((1, 1, 2, 3))))
                 self.add(*varied(self.proposer.space, parent.choices, changed, rng))
+            for _ in range(TURNS):
+                self.add(*self.proposer.turned(parent.choices, self.near, rng))
 
     def take(self, i: int) -> Candidate:
         """Network `i`, out of the pool."""

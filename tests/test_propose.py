@@ -1,4 +1,4 @@
-"""How random networks are brought to the budget."""
+"""How networks are drawn, turned, and brought to the budget."""
 
 import random
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from nas.arch import Arch, arch_id, cost
 from nas.plan import Budget
 from nas.propose import LANDING, NEAR, Proposer
-from nas.space import decode, varied
-from search_spaces import SPACES
+from nas.space import decode, encode, varied
+from search_spaces import ANCHORS, LIGHTWEIGHT, SPACES
 from tests.conftest import plan_for
 
 
@@ -28,3 +28,22 @@ def test_a_network_lands_on_the_budget_or_nearer_to_it(name: str, seed: int, mac
     assert steps == LANDING or (steps < LANDING and away(network) == 0)
     assert steps > 1 or network == start
     assert arch_id(decode(SPACES[name], choices)) == arch_id(network)
+
+
+def test_a_knob_is_turned_in_all_its_places() -> None:
+    parent = encode(LIGHTWEIGHT, ANCHORS["lowres-mobilenet"].arch)
+    proposer = Proposer(plan_for(Budget(macs=25_000_000), LIGHTWEIGHT), LIGHTWEIGHT, cost)
+    children = [proposer.turned(parent, NEAR, random.Random(seed)) for seed in range(300)]
+    assert all(decode(LIGHTWEIGHT, choices) == network for choices, network in children)
+    landed = [network for _, network in children if NEAR <= cost(network).macs / 25e6 <= 1]
+    assert len(landed) > 250
+
+    def seen(attribute: str, values: tuple[object, ...], of: str = "") -> bool:
+        parts = [[getattr(stage, of) if of else stage for stage in network.stages] for network in landed]
+        return any(tuple(getattr(part, attribute, None) for part in stages) == values for stages in parts)
+
+    # Its widths are 16, 24, 32, 64, 96, its depths 1, 2, 3, 4, 3, its kernels filled, all stages but one joined.
+    assert seen("kernel", ((5,),) * 5, "block")
+    assert seen("concat", (False,) * 5)
+    assert seen("width", (24, 32, 48, 96, 128)) and seen("width", (8, 16, 24, 48, 64))
+    assert seen("depth", (1, 1, 2, 3, 2)) and seen("depth", (2, 3, 4, 6, 4))
