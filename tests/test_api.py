@@ -10,7 +10,7 @@ import pytest
 
 import nas
 from nas import search
-from nas.api import proxy_plan
+from nas.api import STEPS, filled, proxy_plan
 from nas.arch import Arch, Head, Stage, Stem, arch_id, cost
 from nas.blocks import Separable
 from nas.graph import Map, Wiring
@@ -233,3 +233,11 @@ def test_a_front_keeps_more_of_each_wave() -> None:
         for objective in (("accuracy",), ("accuracy", "macs"))
     ]
     assert [plan.recipe.keep for plan in plans] == [PROXY.keep, FRONT_KEEP] and PROXY.keep < FRONT_KEEP
+
+
+def test_the_rungs_of_a_small_dataset_have_steps_enough() -> None:
+    assert filled(PROXY, 40_000, 10_000) == PROXY
+    digits = filled(PROXY, 1_149, 288)
+    assert [(rung.images, rung.epochs, rung.val_images) for rung in digits.rungs] == [(1_149, 1, 288), (1_149, 2, 288)]
+    assert STEPS <= 1_149 / digits.batch < STEPS + 2
+    assert filled(PROXY, 3, 1).batch == 2  # of one image alone no batch norm can learn
