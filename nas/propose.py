@@ -157,13 +157,13 @@ class Proposer:
         for name in parent:
             knobs.setdefault(name.rpartition(".")[2], []).append(name)
         knob = rng.choice([names for names in knobs.values() if len(names) > 1] or list(knobs.values()))
-        label, up = rng.choice(self.axes[rng.choice(knob)]), rng.choice((-1, 1))
+        label, step = rng.choice(self.axes[rng.choice(knob)]), rng.choice((-1, 1))
         choices = dict(parent)
         for name in knob:
             labels = self.axes[name]
             if all(type(one) in (int, float) for one in labels):
                 ordered = sorted(labels)  # type: ignore[type-var]
-                choices[name] = ordered[min(max(ordered.index(parent[name]) + up, 0), len(ordered) - 1)]
+                choices[name] = ordered[min(max(ordered.index(parent[name]) + step, 0), len(ordered) - 1)]
             elif label in labels:
                 choices[name] = label
         choices, network = varied(self.space, choices, (), rng)
