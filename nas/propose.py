@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from nas.graph import Cost
 from nas.plan import Plan, derived_seed
-from nas.space import Choices, Space, axes, encode, least, shared, varied, wander
+from nas.space import Choices, Space, axes, encode, in_order, least, shared, varied, wander
 from nas.surrogate import Describer, Description, Surrogate
 from nas.trial import Costs, identity
 
@@ -160,11 +160,10 @@ class Proposer:
         label, step = rng.choice(self.axes[rng.choice(knob)]), rng.choice((-1, 1))
         choices = dict(parent)
         for name in knob:
-            labels = self.axes[name]
-            if all(type(one) in (int, float) for one in labels):
-                ordered = sorted(labels)  # type: ignore[type-var]
+            ordered = in_order(self.axes[name])
+            if ordered:
                 choices[name] = ordered[min(max(ordered.index(parent[name]) + step, 0), len(ordered) - 1)]
-            elif label in labels:
+            elif label in self.axes[name]:
                 choices[name] = label
         choices, network = varied(self.space, choices, (), rng)
         return self._brought(choices, network, near, knob, rng)[:2]

@@ -95,6 +95,13 @@ def shared(space: Space) -> frozenset[str]:
     return frozenset(named)
 
 
+def in_order(labels: Sequence[Label]) -> list[Label] | None:
+    """`labels` from the smallest number to the largest; None where some are no numbers, and so in no order."""
+    if all(type(label) in (int, float) for label in labels):
+        return sorted(labels)  # type: ignore[type-var]
+    return None
+
+
 def sample(space: Space, rng: random.Random) -> Any:
     """A network drawn with equal odds for the choices of each axis."""
     return draw(space, lambda _name, choices: rng.choice(choices))

@@ -19,7 +19,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Kernel,
 
 from nas.arch import Arch, walk
 from nas.graph import Cost
-from nas.space import Choices, Label
+from nas.space import Choices, Label, in_order
 
 Floats: TypeAlias = NDArray[np.float64]
 CHOICES, COUNTS = 1.6, 1.2  # how far apart two random networks are, on average, by their choices and by what is counted
@@ -43,8 +43,8 @@ class Describer:
         self.places: dict[tuple[str, Label], list[int]] = {}  # the columns that are 1 for a choice
         column = 0
         for name, labels in axes.items():
-            ordered = all(type(label) in (int, float) for label in labels)
-            for i, label in enumerate(sorted(labels) if ordered else labels):  # type: ignore[type-var]
+            ordered = in_order(labels)
+            for i, label in enumerate(ordered or labels):
                 # Of numbers in order, all columns up to the choice's: near choices are near in the description.
                 self.places[name, label] = list(range(column, column + i + 1)) if ordered else [column + i]
             column += len(labels)
