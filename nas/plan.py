@@ -210,7 +210,7 @@ class Rung:
 
 Judge: TypeAlias = Literal["top1", "loss"]
 """What a search goes by, in promoting and in proposing: top-1 on validation images after a rung; or the mean training
-loss in it. Where each image is seen once, that is the loss on images not seen before, all along the training."""
+loss in its `tail`. Where each image is seen once, that is the loss on images not seen before."""
 
 
 Cycle: TypeAlias = Literal["rung", "ladder"]
@@ -232,6 +232,8 @@ class Recipe:
     pad: int
     judge: Judge = "top1"
     cycle: Cycle = "rung"
+    tail: float = 1.0
+    """Share of a rung's steps, of its last ones, over which the training loss is the mean."""
 
     def part(self, rung: int) -> tuple[float, float]:
         """Where in its learning-rate cycle `rung` begins and ends, as shares of it."""
@@ -243,7 +245,7 @@ class Recipe:
 
 PROXY = Recipe(
     name="proxy",
-    rungs=(Rung(16_000, 1, 5_000), Rung(32_000, 2, 10_000)),
+    rungs=(Rung(32_000, 1, 5_000), Rung(24_000, 2, 10_000)),
     keep=0.25,
     batch=64,
     lr=0.1,
@@ -252,6 +254,7 @@ PROXY = Recipe(
     pad=4,
     judge="loss",
     cycle="ladder",
+    tail=0.25,  # before, fast learners are ahead of those that come farther
 )
 FRONT_KEEP = 0.5  # its `keep` where a front is sought, which needs networks all along it
 TRIALS = 64  # networks that a search trains where nothing else is asked
@@ -263,6 +266,7 @@ _SHORT = replace(
     batch=32,
     judge="top1",
     cycle="rung",
+    tail=1.0,
 )
 _HALF = replace(
     _SHORT, name="half", rungs=(Rung(12_000, 1, 2_000, 16), Rung(24_000, 1, 2_000, 16), Rung(16_000, 1, 5_000))

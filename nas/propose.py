@@ -2,8 +2,9 @@
 
 `proposed` is a function of what is known and of nothing else, so a search that was killed proposes again what it had
 proposed. The first networks are drawn at random, near the budget; later ones are those of a pool of new networks that
-the surrogate expects most of, one after the other, each believed before the next is chosen. Nothing over the budget
-enters the pool.
+the surrogate expects most of, one after the other, each believed before the next is chosen; some are chosen from the
+random ones of the pool alone, for the best there are not always among the relatives of the best so far. Nothing over
+the budget enters the pool.
 """
 
 import math
@@ -16,7 +17,7 @@ from typing import Any, TypeAlias
 
 from nas.graph import Cost
 from nas.plan import Plan, derived_seed
-from nas.space import Choices, Space, axes, encode, in_order, least, shared, varied, wander
+from nas.space import Choices, Label, Space, axes, draw, encode, in_order, least, shared, varied, wander
 from nas.surrogate import Describer, Description, Surrogate
 from nas.trial import Costs, identity
 
@@ -24,6 +25,7 @@ FINDINGS = 160  # scores that the surrogate is fitted to, at the most: its time 
 STARTUP = 8  # networks of the space that have a score, before the surrogate is asked
 NEAR = 0.85  # share of the budget that a candidate takes at least, where such can be found
 DRAWS = 500  # at random for one candidate, before walking to one
+ALIKE, NEARLY = 0.5, 0.2  # share of random networks that are nearly alike in all their parts; how nearly, of all ranks
 LANDING = 60  # steps in which a random network comes to the budget, at the most
 WALKS, STEPS = 20, 100
 POOL, DRAWN = 1000, 3000  # networks at random in the pool, and how many are drawn for them at the most
@@ -31,6 +33,9 @@ FEW = 4  # times as many in the pool as are to be chosen: with fewer, those far 
 PARENTS, CHILDREN = 8, 25  # how many of the best are varied, and how often each, an axis or a few at a time
 TURNS = 15  # how often each has a knob turned in all its places
 ROUNDS = 3  # in which the most promising of the pool are varied
+KIN = 0.5  # share of the pool's random networks that are of the kinds of one of the best
+PATIENCE = 4  # asks for one wave, after which it is drawn at random: what promises most there is too slow
+STRANGER = 4  # one of so many of a wave is chosen from the random networks alone
 HOPELESS = 0.02  # a chance to be fast enough below which a network is not measured
 WANTED = {"macs": "FLOPs (multiply-accumulates)", "params": "params", "peak": "activations held at once"}
 
@@ -90,7 +95,7 @@ class Proposer:
         rng = random.Random(derived_seed(self.plan.seed, f"wave {wave}" + f" again {ask}" * (ask > 0)))
         told = [item for item in known if item.candidate.choices and item.scores]
         new = set(seen)
-        learnt = len(told) >= STARTUP and self.plan.proposals == "surrogate"
+        learnt = len(told) >= STARTUP and self.plan.proposals == "surrogate" and ask < PATIENCE
         chosen = self._promising(told, size, new, rng, foretold) if learnt else []
         while len(chosen) < size:
             candidate = self._at_random(rng, new, foretold)
@@ -137,15 +142,34 @@ class Proposer:
                 return False
         return use >= near
 
-    def landed(self, rng: random.Random, near: float) -> tuple[Choices, Any, int]:
+    def landed(self, rng: random.Random, near: float, kin: Choices | None = None) -> tuple[Choices, Any, int]:
         """A random network that has come to the budget, by its choices, and how many were drawn for it.
 
-        As long as it is over the budget, or far below it, an axis at a time is drawn anew, and stays so where that
-        brings it no farther away. Axes of which one choice fills several places, as kinds of blocks, stay as they were
-        drawn: else kinds of which most networks are over the budget would hardly ever be tried.
+        Half of them are nearly alike in all their parts, as people draw networks. As long as one is over the budget, or
+        far below it, an axis at a time is drawn anew, and stays so where that brings it nearer. Axes of which one
+        choice fills several places, as kinds of blocks, stay as they were drawn: else kinds of which most networks are
+        over the budget would hardly ever be tried. `kin`: of a network of which they are taken.
         """
-        choices, network = varied(self.space, {}, (), rng)
+        fixed = {name: label for name, label in (kin or {}).items() if name in self.shared}
+        choices, network = self._alike(fixed, rng) if rng.random() < ALIKE else varied(self.space, fixed, (), rng)
         return self._brought(choices, network, near, (), rng)
+
+    def _alike(self, fixed: Choices, rng: random.Random) -> tuple[Choices, Any]:
+        """A random network of which each knob has choices of about one rank in all its places.
+
+        All depths are small then, all expansions large, and stages grow wider as their choices do.
+        """
+        ranks: dict[str, float] = {}
+        choices: Choices = {}
+
+        def pick(name: str, labels: tuple[Label, ...]) -> Label:
+            rank = ranks.setdefault(name.rpartition(".")[2], rng.random()) + rng.uniform(-NEARLY, NEARLY)
+            ordered = in_order(labels) or labels
+            nearest = ordered[min(max(int(rank * len(ordered)), 0), len(ordered) - 1)]
+            choices[name] = fixed.get(name, nearest)
+            return choices[name]
+
+        return choices, draw(self.space, pick)
 
     def turned(self, parent: Choices, near: float, rng: random.Random) -> tuple[Choices, Any]:
         """A network like `parent` with a knob turned in all its places, brought back to the budget by other knobs.
@@ -173,7 +197,7 @@ class Proposer:
     ) -> tuple[Choices, Any, int]:
         """`choices` and `network` brought to the budget, as far as can be, and how many were drawn for it.
 
-        The axes of `knob` stay as they are; where there are some, so do all that bring it no nearer.
+        The axes of `knob` stay as they are.
         """
 
         def use(network: Any) -> float:
@@ -189,7 +213,7 @@ class Proposer:
             )
             moved = varied(self.space, choices, (name,), rng)
             there, left = use(moved[1]), here
-            if away(there) < away(here) or (away(there) == away(here) and not knob):
+            if away(there) < away(here):
                 (choices, network), here = moved, there
             else:
                 left = there
@@ -207,7 +231,7 @@ class Proposer:
         pool = _Pool(self, new, foretold)
         for near in (pool.near, 0.0):
             pool.near = near
-            pool.fill(rng)
+            pool.fill([item.candidate for item in best], rng)
             pool.vary([item.candidate for item in best], rng)
             if len(pool.found) >= FEW * size:
                 break
@@ -218,12 +242,15 @@ class Proposer:
         chosen: list[Candidate] = []
         while len(chosen) < size and pool.found:
             keeps = self._level(told, rng, foretold)
+            strange = len(chosen) % STRANGER == STRANGER - 1
             rivals = [e for e, item in zip(expected, told, strict=True) if keeps(item.candidate)]
             goal = max(rivals, default=min(expected))
             for last in (False,) * (0 if chosen else ROUNDS) + (True,):
                 mean, spread = surrogate.mean_and_spread(pool.rows)
                 gains = [
-                    _improvement(m, s, goal) * chance if keeps(candidate) else -math.inf
+                    _improvement(m, s, goal) * chance
+                    if keeps(candidate) and (candidate.id in pool.strangers or not strange)
+                    else -math.inf
                     for m, s, candidate, chance in zip(mean, spread, pool.found, pool.chances, strict=True)
                 ]
                 order = sorted(range(len(gains)), key=lambda i: (-gains[i], -mean[i]))
@@ -290,14 +317,18 @@ class _Pool:
         """That each is fast enough, as foretold."""
         self.near = 0.0 if len(proposer.plan.objective) > 1 else NEAR
         """Share of the budget that is to be taken at least."""
+        self.strangers: set[str] = set()
+        """The identities of those that are random, and no variations of others."""
 
-    def fill(self, rng: random.Random) -> None:
-        """Takes in random networks."""
+    def fill(self, parents: Sequence[Candidate], rng: random.Random) -> None:
+        """Takes in random networks, some of them of the kinds of one of `parents`."""
         drawn = 0
         while drawn < DRAWN and len(self.found) < POOL:
-            choices, network, steps = self.proposer.landed(rng, self.near)
+            kin = rng.choice(parents).choices if rng.random() < KIN else None
+            choices, network, steps = self.proposer.landed(rng, self.near, kin)
             drawn += steps
-            self.add(choices, network)
+            if self.add(choices, network):
+                self.strangers.add(self.found[-1].id)
 
     def add(self, choices: Choices, network: Any) -> bool:
         """Takes a network in if it belongs there; whether it does."""

@@ -22,7 +22,7 @@ Tick: TypeAlias = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Epochs:
-    """What came of `train`: mean loss over all steps, images seen, seconds."""
+    """What came of `train`: mean loss over the last steps, images seen, seconds."""
 
     loss: float
     images: int
@@ -106,8 +106,8 @@ def train(
 ) -> Epochs:
     """Trains `model` in place for `epochs` passes over `images`, through `part` of a learning-rate cycle.
 
-    Order, crops and flips follow from `seed` alone. Raises Diverged where the loss is not finite: at once on the CPU,
-    at the end on CUDA.
+    The loss is the mean over the last steps, `recipe.tail` of all. Order, crops and flips follow from `seed` alone.
+    Raises Diverged where the loss is not finite: at once on the CPU, at the end on CUDA.
     """
     keep_freed_memory()
     where = next(model.parameters()).device
@@ -117,24 +117,27 @@ def train(
     rng = torch.Generator().manual_seed(seed)
     batches = -(-len(images) // recipe.batch)
     begin, end = part
+    steps = epochs * batches
+    tail = max(1, round(recipe.tail * steps))
     total, start = torch.zeros((), device=where), time.perf_counter()
     for epoch in range(epochs):
         for i, index in enumerate(torch.randperm(len(images), generator=rng).chunk(batches)):
-            done = (epoch * batches + i) / (epochs * batches)
+            step = epoch * batches + i
             for group in optimiser.param_groups:
-                group["lr"] = recipe.lr * one_cycle(begin + (end - begin) * done)
+                group["lr"] = recipe.lr * one_cycle(begin + (end - begin) * step / steps)
             batch = augmented(padded, index, data.resolution, data.flip, rng)
             with precision(where):
                 loss = functional.cross_entropy(model(normalised(batch, data)), labels[index.to(where)])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-            total += loss.detach()
+            if step >= steps - tail:
+                total += loss.detach()
             if where.type == "cpu":  # on CUDA this would wait for the device in every step
-                _check_finite(total, recipe)
+                _check_finite(loss.detach(), recipe)
             tick(len(index))
     _check_finite(total, recipe)
-    return Epochs(float(total) / (epochs * batches), epochs * len(images), time.perf_counter() - start)
+    return Epochs(float(total) / tail, epochs * len(images), time.perf_counter() - start)
 
 
 def _check_finite(loss: Tensor, recipe: Recipe) -> None:

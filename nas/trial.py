@@ -25,7 +25,7 @@ class Score:
     top1: float
     """Share of the validation images that were classified rightly, in percent; or what a user's own `evaluate` gave."""
     train_loss: float
-    """Mean over the rung's training steps."""
+    """Mean over the last of the rung's training steps: the recipe's `tail` of them."""
     images: int
     """Training images seen in this rung, repeats counted."""
     val_images: int

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nas.arch import Arch, arch_id, cost
 from nas.plan import Budget
 from nas.propose import LANDING, NEAR, Proposer
-from nas.space import decode, encode, varied
+from nas.space import decode, encode
 from search_spaces import ANCHORS, LIGHTWEIGHT, SPACES
 from tests.conftest import plan_for
 
@@ -22,12 +22,30 @@ def test_a_network_lands_on_the_budget_or_nearer_to_it(name: str, seed: int, mac
         return max(use - 1, NEAR - use, 0.0)
 
     proposer = Proposer(plan_for(Budget(macs), SPACES[name]), SPACES[name], cost)
-    _, start = varied(SPACES[name], {}, (), random.Random(seed))
+    free = Proposer(plan_for(Budget(10**12), SPACES[name]), SPACES[name], cost)
+    _, start, _ = free.landed(random.Random(seed), 0.0)  # where all are on the budget, it stays as it was drawn
     choices, network, steps = proposer.landed(random.Random(seed), NEAR)
     assert away(network) <= away(start)
     assert steps == LANDING or (steps < LANDING and away(network) == 0)
     assert steps > 1 or network == start
     assert arch_id(decode(SPACES[name], choices)) == arch_id(network)
+
+
+def test_half_of_the_random_networks_are_alike_in_all_their_parts() -> None:
+    proposer = Proposer(plan_for(Budget(macs=10**12), LIGHTWEIGHT), LIGHTWEIGHT, cost)  # none has to land
+    drawn = [proposer.landed(random.Random(seed), 0.0)[1] for seed in range(400)]
+
+    one_stride = [len({stage.stride for stage in network.stages[1:]}) == 1 for network in drawn]
+    assert 0.3 < sum(one_stride) / 400 < 0.6  # an eighth where each is drawn by itself
+
+
+def test_kin_are_of_the_same_kinds() -> None:
+    parent = encode(LIGHTWEIGHT, ANCHORS["lowres-mobilenet"].arch)
+    proposer = Proposer(plan_for(Budget(macs=25_000_000), LIGHTWEIGHT), LIGHTWEIGHT, cost)
+    for seed in range(40):
+        choices, network, _ = proposer.landed(random.Random(seed), NEAR, parent)
+        assert all(choices[name] == parent[name] for name in proposer.shared & choices.keys())
+        assert {stage.block.kind for stage in network.stages} == {"bottleneck"}
 
 
 def test_a_knob_is_turned_in_all_its_places() -> None:

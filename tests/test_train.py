@@ -88,6 +88,24 @@ def test_one_cycle_spans_each_rung_or_all_of_them() -> None:
     assert whole[0] == pytest.approx(0.04 * ladder.lr) and whole[-1] < 0.2 * ladder.lr < 0.8 * ladder.lr < max(whole)
 
 
+def test_the_loss_is_of_the_last_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, losses = bright_or_dark(64), list[float]()
+    entropy = torch.nn.functional.cross_entropy
+
+    def noted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        loss = entropy(logits, labels)
+        losses.append(float(loss.detach()))
+        return loss
+
+    monkeypatch.setattr("nas.train.functional.cross_entropy", noted)
+    for tail, steps in ((1.0, 16), (0.25, 4), (0.01, 1)):
+        recipe = replace(RECIPE, batch=8, tail=tail)
+        model = build(replace(ARCH, classes=2))
+        losses.clear()
+        epochs = train(model, sgd(model, recipe), data, data.train, 2, recipe, 0)
+        assert len(losses) == 16 and epochs.loss == pytest.approx(sum(losses[-steps:]) / steps)
+
+
 def test_weight_decay_spares_norms_and_biases() -> None:
     model = build(ARCH)
     decayed, spared = sgd(model, RECIPE).param_groups
