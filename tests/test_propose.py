@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from nas.arch import Arch, arch_id, cost
 from nas.plan import Budget
-from nas.propose import LANDING, NEAR, Proposer
+from nas.propose import LANDING, NEAR, STARTUP, STRANGER, Candidate, Known, Proposer, _Pool
 from nas.space import decode, encode
-from search_spaces import ANCHORS, LIGHTWEIGHT, SPACES
+from search_spaces import ANCHORS, LIGHTWEIGHT, LOWRES, SPACES
 from tests.conftest import plan_for
 
 
@@ -46,6 +46,23 @@ def test_kin_are_of_the_same_kinds() -> None:
         choices, network, _ = proposer.landed(random.Random(seed), NEAR, parent)
         assert all(choices[name] == parent[name] for name in proposer.shared & choices.keys())
         assert {stage.block.kind for stage in network.stages} == {"bottleneck"}
+
+
+def test_two_of_a_wave_come_from_the_random_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    proposer = Proposer(plan_for(Budget(macs=25_000_000), LOWRES), LOWRES, cost)
+    first = proposer.proposed(1, STARTUP, [], ())
+    known = [Known(candidate, (-float(candidate.cost.params),)) for candidate in first]
+    pools = list[_Pool]()
+    fill = _Pool.fill
+
+    def noted(pool: _Pool, parents: list[Candidate], rng: random.Random) -> None:
+        pools.append(pool)
+        fill(pool, parents, rng)
+
+    monkeypatch.setattr(_Pool, "fill", noted)
+    chosen = proposer.proposed(2, 8, known, {candidate.id for candidate in first})
+    strange = [candidate.id in pools[0].strangers for candidate in chosen]
+    assert strange[STRANGER - 1 :: STRANGER] == [True, True] and not all(strange)
 
 
 def test_a_knob_is_turned_in_all_its_places() -> None:
