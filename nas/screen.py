@@ -13,7 +13,7 @@ from nas.plan import Judge, Meter, Plan
 from nas.profile import profile
 from nas.recipes import Course
 from nas.runs import Run, read_history, read_tallies
-from nas.tables import FLOPS_ARE, console_of, print_table, say
+from nas.tables import FLOPS_ARE, console_of, ending, print_table, say
 from nas.timing import Energy, Latency
 from nas.trial import Trial, merit
 from nas.values import to_data
@@ -304,8 +304,8 @@ def _conditions(complete: list[Trial], plan: Plan) -> str:
         f"torch {score.torch}).\n"
         f"By the validation sample alone, a difference of two has a standard error of about {error:.1f} points; "
         "the noise of short trainings, often several points, comes on top."
-        + "\nLoss: the mean over the last rung's training. Networks go on, and one is called best, by it."
-        * by_loss
+        + f"\nLoss: the mean over {ending(plan.recipe)}the last rung's training. Networks go on, and one is called "
+        "best, by it." * by_loss
     )
 
 

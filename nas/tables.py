@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from nas.arch import Anchor, Arch, cost
-from nas.plan import Budget
+from nas.plan import Budget, Recipe
 from nas.profile import Check, Row, Totals, cells, published_totals, status
 from nas.space import Space
 from nas.survey import Survey
@@ -48,6 +48,11 @@ def say(console: Console, lines: Sequence[str]) -> None:
     """Prints sentences."""
     for line in lines:  # wrapped at words on a terminal, left whole for a file
         console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
+
+
+def ending(recipe: Recipe) -> str:
+    """What of a rung its loss is of: "the last 25 % of ", or nothing where it is of all."""
+    return f"the last {100 * recipe.tail:.0f} % of " if recipe.judge == "loss" and recipe.tail < 1 else ""
 
 
 def print_anchors(anchors: Sequence[Anchor], json: bool) -> None:

@@ -7,7 +7,7 @@ from nas.compare import Calibrated, Drilled, Searched, against, hours
 from nas.findings import FEWEST, Calibration, Estimate, Share, Worth
 from nas.outcome import Session
 from nas.plan import Plan, Recipe
-from nas.tables import FLOPS_ARE, console_of, print_table, say
+from nas.tables import FLOPS_ARE, console_of, ending, print_table, say
 from nas.trial import Trial
 from nas.values import to_data
 
@@ -228,7 +228,8 @@ def print_knobs(
         if one not in seen:
             unseen.setdefault(one.knob, []).append(str(one.choice))
     lines = [
-        f"Of {', '.join(runs)}: the networks that were drawn, by {JUDGED[plan.recipe.judge]} the first rung"
+        f"Of {', '.join(runs)}: the networks that were drawn, by {JUDGED[plan.recipe.judge]} {ending(plan.recipe)}the "
+        "first rung"
         + (f" ({first.images * first.epochs:,} images of {plan.dataset})" if plan.dataset else "")
         + ", each less the mean of its search. Share: of the spread of scores, by fANOVA, over the axes that all "
         "networks have; intervals by resampling networks."
