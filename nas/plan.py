@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from nas.graph import Cost
@@ -206,6 +207,8 @@ class Rung:
     val_images: int
     resolution: int | None = None
     """None: the images' own."""
+    anew: bool = False
+    """Whether a learning-rate cycle begins with it, where they span several rungs."""
 
 
 Judge: TypeAlias = Literal["top1", "loss"]
@@ -214,7 +217,8 @@ loss in its `tail`. Where each image is seen once, that is the loss on images no
 
 
 Cycle: TypeAlias = Literal["rung", "ladder"]
-"""What a learning-rate cycle spans: each rung; or all of them, which are then parts of one training."""
+"""What a learning-rate cycle spans: each rung; or all of them up to the next that begins anew, as parts of one
+training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,13 +243,16 @@ class Recipe:
         """Where in its learning-rate cycle `rung` begins and ends, as shares of it."""
         if self.cycle == "rung":
             return 0.0, 1.0
-        images = [one.images * one.epochs for one in self.rungs]
-        return sum(images[:rung]) / sum(images), sum(images[: rung + 1]) / sum(images)
+        begins = [0, *(i for i, one in enumerate(self.rungs) if i and one.anew), len(self.rungs)]
+        first, end = next((first, end) for first, end in pairwise(begins) if rung < end)
+        images = [one.images * one.epochs for one in self.rungs[first:end]]
+        before = sum(images[: rung - first])
+        return before / sum(images), (before + images[rung - first]) / sum(images)
 
 
 PROXY = Recipe(
     name="proxy",
-    rungs=(Rung(32_000, 1, 5_000), Rung(24_000, 2, 10_000)),
+    rungs=(Rung(32_000, 1, 5_000), Rung(24_000, 2, 10_000), Rung(40_000, 3, 10_000, anew=True)),
     keep=0.25,
     batch=64,
     lr=0.1,

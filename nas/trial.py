@@ -1,6 +1,7 @@
 """What became of one candidate: the `Trial` record, one line of a run's trials.jsonl."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -37,8 +38,11 @@ class Score:
 
 
 def merit(score: Score, judge: Judge) -> float:
-    """What a search goes by, the higher the better: points of top-1, or hundredths of training loss, sign turned."""
-    return score.top1 if judge == "top1" else -100 * score.train_loss
+    """What a search goes by, the higher the better: points of top-1, or percent that the training loss is lower.
+
+    By its logarithm: networks lie apart by about the same share of the loss at every rung.
+    """
+    return score.top1 if judge == "top1" else -100 * math.log(max(score.train_loss, 1e-9))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from nas.values import to_data
 WIDE = 150
 SHOWN = 12  # axes
 JUDGED = {"top1": "their validation top-1 after", "loss": "their mean training loss in"}
-POINTS = {"top1": "of top-1", "loss": "hundredths of that loss, + is lower"}
+POINTS = {"top1": "of top-1", "loss": "percent of that loss, + is lower"}
 
 
 def print_compared(rows: Sequence[Searched | Calibrated | Drilled], baseline: str, json: bool) -> None:

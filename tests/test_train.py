@@ -67,12 +67,14 @@ def test_it_learns_and_a_seed_decides() -> None:
     assert outcomes[0][2] > 90
 
 
-def test_one_cycle_spans_each_rung_or_all_of_them() -> None:
+def test_one_cycle_spans_each_rung_or_all_up_to_one_that_begins_anew() -> None:
     data = bright_or_dark(64)
     each = replace(RECIPE, rungs=(Rung(64, 1, 32), Rung(64, 3, 32)))
     ladder = replace(each, cycle="ladder")
     assert [each.part(rung) for rung in (0, 1)] == [(0, 1), (0, 1)]
     assert [ladder.part(rung) for rung in (0, 1)] == [(0, 0.25), (0.25, 1)]
+    anew = replace(ladder, rungs=(*ladder.rungs, Rung(64, 2, 32, anew=True), Rung(64, 6, 32)))
+    assert [anew.part(rung) for rung in range(4)] == [(0, 0.25), (0.25, 1), (0, 0.25), (0.25, 1)]
 
     def rates(recipe: Recipe, epochs: int, part: tuple[float, float]) -> list[float]:
         model = build(replace(ARCH, classes=2))
