@@ -81,10 +81,10 @@ def test_rungs_keep_the_better_half_of_a_wave(tmp_path: Path) -> None:
 def test_a_search_that_goes_by_the_loss_promotes_proposes_and_ends_by_it(tmp_path: Path) -> None:
     def evaluate(arch: Arch, rung: int, state: bytes | None, tick: Tick) -> tuple[Score, None]:
         found = fake_evaluate(arch, rung, state, tick)[0]
-        return replace(found, top1=100 - found.top1, train_loss=-found.top1 / 100), None
+        return replace(found, top1=100 - found.top1, train_loss=math.exp(-found.top1 / 100)), None
 
     plan = plan_for(BUDGET)
-    by_loss = replace(plan, recipe=replace(plan.recipe, judge="loss"))
+    by_loss = replace(plan, recipe=replace(plan.recipe, judge="loss"))  # a percent counts alike at every rung
     by_top1 = run_search(tmp_path / "a", plan)
     trials = run_search(tmp_path / "b", by_loss, evaluate=evaluate)
     assert [(t.arch_id, t.state) for t in trials] == [(t.arch_id, t.state) for t in by_top1]
