@@ -63,7 +63,7 @@ class Book:
         for index in sorted(self.trials):
             self.waves.setdefault(self.trials[index].wave, []).append(self.trials[index])
             self.journal.add(self.trials[index])
-        self.best = best(list(self.trials.values()))
+        self.best = best(list(self.trials.values()), plan.recipe.judge)
         if self.best:
             write_best(run, self.best)
 
@@ -116,7 +116,7 @@ class Book:
             self.trials[trial.index] = trial
             self.ended[trial.state] += 1
             self.journal.add(trial)
-            top = best([trial, self.best] if self.best else [trial])
+            top = best([trial, self.best] if self.best else [trial], self.plan.recipe.judge)
             if top is trial:
                 self.best = trial
                 write_best(self.run, trial)

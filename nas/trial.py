@@ -95,7 +95,7 @@ def restored(trial: Trial) -> Trial:
     return trial
 
 
-def best(trials: Sequence[Trial]) -> Trial | None:
-    """The complete trial with the highest score; the cheaper one where two are equal."""
+def best(trials: Sequence[Trial], judge: Judge) -> Trial | None:
+    """The complete trial whose last score merits most; the cheaper one where two are equal."""
     complete = [t for t in trials if t.state == "complete"]
-    return max(complete, key=lambda t: (t.score or 0.0, -t.cost.macs, -t.index), default=None)
+    return max(complete, key=lambda t: (merit(t.scores[-1], judge), -t.cost.macs, -t.index), default=None)

@@ -130,9 +130,11 @@ def test_free_name(tmp_path: Path) -> None:
     assert free_name(tmp_path, "a") == tmp_path / "a-3"
 
 
-def test_best_is_the_most_accurate_then_the_cheaper() -> None:
-    assert best([]) is None
+def test_best_is_what_merits_most_then_the_cheaper() -> None:
+    assert best([], "top1") is None
     timed = replace(trial(0), scores=tuple(replace(s, train_seconds=9.0, threads=7) for s in trial(0).scores))
     assert timed != trial(0)
-    assert best([trial(0, 50), trial(1, 60), trial(2, 60)]) == trial(1, 60)
+    assert best([trial(0, 50), trial(1, 60), trial(2, 60)], "top1") == trial(1, 60)
+    surer = replace(trial(3, 50), scores=tuple(replace(s, train_loss=s.train_loss / 2) for s in trial(3).scores))
+    assert best([trial(1, 60), surer], "loss") == surer
     assert same_outcome(timed) == same_outcome(trial(0)) != same_outcome(trial(1))
