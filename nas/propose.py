@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from nas.graph import Cost
 from nas.plan import Plan, derived_seed
 from nas.space import Choices, Label, Space, axes, draw, encode, in_order, least, shared, varied, wander
-from nas.surrogate import Describer, Description, Surrogate
+from nas.surrogate import Describer, Description, Surrogate, aligned
 from nas.trial import Costs, identity
 
 FINDINGS = 160  # scores that the surrogate is fitted to, at the most: its time grows with their cube
@@ -110,9 +110,10 @@ class Proposer:
         told = [i for i, item in enumerate(known) if item.candidate.choices and item.scores]
         expected: list[float | None] = [None] * len(known)
         if len(told) >= STARTUP:
-            telling = _telling([known[i] for i in told])
+            rungs = len(self.plan.recipe.rungs)
+            telling = _telling([known[i] for i in told], rungs)
             rows = [self._description(item.candidate) for item in telling]
-            surrogate = Surrogate(rows, [item.scores for item in telling], len(self.plan.recipe.rungs))
+            surrogate = Surrogate(rows, [item.scores for item in telling], rungs)
             rows = [self._description(known[i].candidate) for i in told]
             for i, value in zip(told, surrogate.mean_and_spread(rows)[0].tolist(), strict=True):
                 expected[i] = value
@@ -226,8 +227,9 @@ class Proposer:
         self, told: Sequence[Known], size: int, new: set[str], rng: random.Random, foretold: Foretold | None
     ) -> list[Candidate]:
         """The networks with the highest expected improvement that could be found, added to `new`."""
-        told = _telling(told)
-        best = sorted(told, key=lambda item: (-len(item.scores), -item.scores[-1]))[:PARENTS]
+        rungs = len(self.plan.recipe.rungs)
+        told = _telling(told, rungs)
+        best = [told[i] for i in _ranked(told, rungs)[:PARENTS]]
         pool = _Pool(self, new, foretold)
         for near in (pool.near, 0.0):
             pool.near = near
@@ -237,7 +239,7 @@ class Proposer:
                 break
         rows = [self._description(item.candidate) for item in told]
         scores = [item.scores for item in told]
-        surrogate = Surrogate(rows, scores, len(self.plan.recipe.rungs), pool.rows)
+        surrogate = Surrogate(rows, scores, rungs, pool.rows)
         expected = surrogate.mean_and_spread(rows)[0]
         chosen: list[Candidate] = []
         while len(chosen) < size and pool.found:
@@ -377,11 +379,20 @@ def cheapest(space: Space, plan: Plan, rng: random.Random, costs: Costs) -> Any:
     return arch
 
 
-def _telling(told: Sequence[Known]) -> list[Known]:
+def _ranked(told: Sequence[Known], rungs: int) -> list[int]:
+    """Their places, the best first, by their last scores as they would be at the last rung.
+
+    Not those that got farthest first: the best of a poor wave does, and the second of a good one does not.
+    """
+    ends = [scores[-1] for scores in aligned([item.scores for item in told], rungs)]
+    return sorted(range(len(told)), key=lambda i: -ends[i])
+
+
+def _telling(told: Sequence[Known], rungs: int) -> list[Known]:
     """Those of whom most can be learnt, where all are too many: the best, the newest, and some evenly from all."""
     if sum(len(item.scores) for item in told) <= FINDINGS:
         return list(told)
-    best = sorted(range(len(told)), key=lambda i: (-len(told[i].scores), -told[i].scores[-1]))
+    best = _ranked(told, rungs)
     newest = range(len(told) - 1, -1, -1)
     evenly = range(0, len(told), max(1, 3 * len(told) // FINDINGS))
     chosen: set[int] = set()

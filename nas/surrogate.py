@@ -83,11 +83,11 @@ class Surrogate:
     ) -> None:
         self.scale = _Scale([*trained, *others])
         self.last = RUNGS if rungs > 1 else 0.0
-        aligned = _aligned(scores, rungs)
+        ends = aligned(scores, rungs)
         rows = [(i, rung) for i, reached in enumerate(scores) for rung in range(len(reached))]
         levels = [RUNGS * rung / max(1, rungs - 1) for _, rung in rows]
         self.x = np.column_stack([self.scale(trained)[[i for i, _ in rows]], levels])
-        y = np.array([aligned[i][rung] for i, rung in rows])
+        y = np.array([ends[i][rung] for i, rung in rows])
         self.middle, self.unit = y.mean(), y.std() or 1.0
         self.y = (y - self.middle) / self.unit
         self.process = _fitted(KERNEL, self.x, self.y, "fmin_l_bfgs_b")
@@ -147,7 +147,7 @@ def _apart(table: Floats, distance: float) -> float:
     return distance / math.sqrt(2 * variance) if variance else 0.0
 
 
-def _aligned(scores: Sequence[Sequence[float]], rungs: int) -> list[list[float]]:
+def aligned(scores: Sequence[Sequence[float]], rungs: int) -> list[list[float]]:
     """Scores at every rung as they would be at the last: shifted by the mean gain of those that went on."""
     shift = 0.0
     shifts = [0.0] * rungs
