@@ -25,13 +25,14 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a search stands. `work` and `planned` are training images, done and in all."""
+    """Where a search stands. `work`, `here` and `planned` are training images: done, done by this process, in all."""
 
     wave: int
     trial: int
     name: str
     rung: int
     work: int
+    here: int
     planned: int
     best: Trial | None
     measuring: bool = False
@@ -66,7 +67,7 @@ class Account:
 
     def __init__(self, plan: Plan, watch: Watch, halt: Halt, book: Book) -> None:
         self.plan, self.watch, self.halt, self.book = plan, watch, halt, book
-        self.work = self.trained = 0
+        self.work = self.trained = 0  # what is done, and what of it this process did
         self.planned = 1  # until the anchors are known
         self.begun = time.monotonic()
         self.measured = 0.0  # seconds of measuring
@@ -76,16 +77,18 @@ class Account:
         """Takes in how many of the anchors are trained."""
         fitting = sum(entry.state is None for entry in anchors)
         first = bool(anchors) and anchors[0].state is None
-        whole = sum(images_of(self.plan, rung) for rung in range(len(self.plan.recipe.rungs)))
         waves = range(0, self.plan.trials - fitting, self.plan.wave)
-        sizes = [fitting - first, *(min(self.plan.wave, self.plan.trials - fitting - begun) for begun in waves)]
-        self.planned = first * whole + sum(self.wave(size) for size in sizes)
+        sizes = (min(self.plan.wave, self.plan.trials - fitting - begun) for begun in waves)
+        self.planned = self.wave(fitting, 0, first) + sum(self.wave(size) for size in sizes)
 
-    def wave(self, size: int, first: int = 0) -> int:
-        """Training images of a wave of which `size` begin rung `first`, from there to the last rung."""
-        images = 0
+    def wave(self, size: int, first: int = 0, baseline: bool = False) -> int:
+        """Training images of a wave of which `size` begin rung `first`, from there to the last rung.
+
+        `baseline`: one of them goes through all.
+        """
+        images, size = 0, size - baseline
         for rung in range(first, len(self.plan.recipe.rungs)):
-            images += size * images_of(self.plan, rung)
+            images += (size + baseline) * images_of(self.plan, rung)
             size = math.ceil(size * self.plan.recipe.keep)
         return images
 
@@ -95,7 +98,9 @@ class Account:
             return True
         now, images = time.monotonic(), self.wave(size)
         for wave, entries in enumerate(waves):
-            images += self.wave(sum(entry.state is None for entry in entries), len(waves) - wave)
+            under_way = [entry for entry in entries if entry.state is None]
+            baseline = any(entry.index == 0 for entry in under_way)
+            images += self.wave(len(under_way), len(waves) - wave, baseline)
         measuring = self.measured / len(waves)  # of a wave
         rate = (now - self.begun - self.measured) / self.trained
         return now + measuring + images * rate <= self.halt.deadline
@@ -122,7 +127,7 @@ class Account:
             self._tell(entry, rung)
 
     def _tell(self, entry: Entry, rung: int, measuring: bool = False) -> None:
-        work = min(self.work + sum(images for _, _, images in self.partly.values()), self.planned)
+        partly = sum(images for _, _, images in self.partly.values())
         running = tuple(
             Running(one.name, one.wave, one.index, at, one.scores[-1].top1 if one.scores else None)
             for one, at, _ in self.partly.values()
@@ -133,7 +138,8 @@ class Account:
                 entry.index,
                 entry.name,
                 rung,
-                work,
+                min(self.work + partly, self.planned),
+                self.trained + partly,
                 self.planned,
                 self.book.best,
                 measuring,

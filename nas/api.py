@@ -25,6 +25,7 @@ from nas.plan import (
     MEASURED_SECONDS,
     PROXY,
     TRIALS,
+    WAVE,
     Budget,
     Meter,
     Plan,
@@ -37,9 +38,9 @@ from nas.propose import cheapest
 from nas.runs import create, open_run, read_trials
 from nas.space import Space, decode, fitted
 from nas.timing import Latency, exactly
-from nas.trial import Costs, Score, Trial, identity, restored
+from nas.trial import Costs, Score, Trial, identity, merit, restored
 from nas.waves import search as run_waves
-from nas.workers import Evaluate, Here, OnRay, Tick, Workers
+from nas.workers import LIMIT, Evaluate, Here, OnRay, Tick, Workers
 
 STEPS = 32  # of a rung, at least: after fewer the means of batch norm are far from where they belong
 
@@ -79,7 +80,9 @@ class Result:
 
     def _repr_html_(self) -> str:
         """A table of the ten best trials, for notebooks."""
-        best = sorted((t for t in self.trials if t.state == "complete"), key=lambda t: -(t.score or 0))[:10]
+        judge = self.plan.recipe.judge
+        complete = [trial for trial in self.trials if trial.state == "complete"]
+        best = sorted(complete, key=lambda t: (t != self.best, -merit(t.scores[-1], judge)))[:10]
         cells = [
             (trial.anchor or trial.arch_id, f"{trial.cost.macs / 1e6:.2f} M", f"{trial.score:.2f}") for trial in best
         ]
@@ -102,7 +105,7 @@ def search(
     anchors: Sequence[Anchor] = (),
     objective: str = "accuracy",
     proposals: str = "surrogate",
-    wave: int = 4,
+    wave: int | None = None,
     dataset: str = "digits",
     data: str | None = None,
     run: str | Path | None = None,
@@ -118,24 +121,26 @@ def search(
     network of your own costs, a `Cost` or a number of MACs; what an architecture costs is known. `latency(network)`:
     its milliseconds, where `budget` or `objective` asks for latency; by default architectures are measured here, in
     turn with the anchor that `budget` names, or the first. `anchors` are tried first, and the first of them goes
-    through all rungs. `proposals`: "random" leaves them to chance, to compare with. `run`: a folder that keeps all of
-    it, and is gone on with where it exists, also with more `trials`: networks to score, 64 or as many as that run was
-    to have. `workers`: trainings side by side, by Ray where there are several or a `ray_address`. `time_limit`: in
-    seconds.
+    through all rungs. `proposals`: "random" leaves them to chance, to compare with. `wave`: networks proposed before
+    any of them is told; 8, or 4 for an `evaluate`. `run`: a folder that keeps all of it, and is gone on with where it
+    exists, also with more `trials`: networks to score, 64 or as many as that run was to have. `workers`: trainings side
+    by side, by Ray where there are several or a `ray_address`. `time_limit`: in seconds. `watch` hears how far it is.
 
     Raises ValueError where the request cannot be met, RunFailed after three failures in a row.
     """
     if rungs < 1:
         raise ValueError(f"rungs must be at least 1, got {rungs}")
+    if rungs > 1 and not evaluate:
+        raise ValueError(f"rungs={rungs} is for an evaluate; networks that are trained here have those of nas search")
     known = {anchor.name: functools.partial(cost_on_paper, anchor.arch) for anchor in anchors} if not cost else {}
     limits = budget if isinstance(budget, Budget) else parse_budget([budget], known)
     asked = TRIALS if trials is None else trials
     names = tuple(objective.replace(" ", "").split(","))
     if evaluate:
         recipe = replace(PROXY, name="evaluate", rungs=(Rung(1, 1, 0),) * rungs, keep=0.5, judge="top1")
-        plan = Plan(limits, "", space.name, space.digest, asked, seed, recipe, 0, 0, names, wave=wave)
+        plan = Plan(limits, "", space.name, space.digest, asked, seed, recipe, 0, 0, names, wave=wave or 4)
     else:
-        plan, space = proxy_plan(limits, dataset, data, space, asked, seed, names, wave)
+        plan, space = proxy_plan(limits, dataset, data, space, asked, seed, names, wave or WAVE)
     plan = replace(plan, proposals=proposals)
     costs = _costs(cost)
     cheapest(space, plan, random.Random(seed), costs)  # raises where nothing keeps the budget
@@ -150,6 +155,8 @@ def search(
     with tempfile.TemporaryDirectory() as room:
         path = Path(run) if run else Path(room) / "run"
         folder, begun = open_run(path) if path.exists() else (create(path, plan), plan)
+        if not evaluate:
+            plan = replace(plan, recipe=begun.recipe)  # that of its day
         restore = (lambda trial: _redrawn(space, trial)) if evaluate else restored
         if problems := read_trials(folder, restore)[1]:
             raise ValueError(f"{problems[0]}; the other trials stay: delete that line to go on without it")
@@ -256,7 +263,7 @@ def crew(
     ray_address: str | None = None,
     cpus: float = 1,
     gpus: float = 0,
-    limit: float = 3600,
+    limit: float = LIMIT,
 ) -> Iterator[Workers]:
     """Workers for as long as they are needed: this process for one, Ray for several or for a cluster."""
     if workers is not None and workers < 1:

@@ -39,11 +39,8 @@ class Proxy:
         torch.manual_seed(derived_seed(plan.seed, name))
         model = build(arch).to(device())
         optimiser = sgd(model, recipe)
-        begun = _restored(state, model, optimiser)
-        score = None
-        for number in range(begun, rung + 1):
+        for number in range(_restored(state, rung, model, optimiser), rung + 1):
             score = self._train(name, model, optimiser, data, number, tick)
-        assert score, f"rung {rung} is behind the state given"
         last = rung == len(recipe.rungs) - 1
         return score, None if last else _state(rung, model, optimiser)
 
@@ -77,11 +74,11 @@ def _state(rung: int, model: torch.nn.Module, optimiser: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _restored(state: bytes | None, model: torch.nn.Module, optimiser: Any) -> int:
-    """The rung that comes next, once `model` and `optimiser` are as `state` says."""
-    if state is None:
+def _restored(state: bytes | None, rung: int, model: torch.nn.Module, optimiser: Any) -> int:
+    """The rung that comes next, once `model` and `optimiser` are as `state` says, if it comes before `rung`."""
+    kept = torch.load(io.BytesIO(state), map_location=device(), weights_only=True) if state else None
+    if kept is None or kept["rung"] >= rung:  # its score was lost: all over again
         return 0
-    kept = torch.load(io.BytesIO(state), map_location=device(), weights_only=True)
     model.load_state_dict(kept["model"])
     optimiser.load_state_dict(kept["optimiser"])
     return int(kept["rung"]) + 1

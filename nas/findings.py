@@ -53,7 +53,7 @@ class Share:
 @dataclass(frozen=True, slots=True)
 class Worth:
     """Points between a network that makes a choice wherever it can and one that never does, by what its search goes by:
-    of top-1, or percent of training loss."""
+    of top-1, or what less training loss merits (`nas.trial.merit`)."""
 
     knob: str
     """An axis; those of several stages, or of several blocks of a kind, are one knob."""

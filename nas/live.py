@@ -30,17 +30,17 @@ def progress(quiet: bool, folder: Run, plan: Plan) -> Iterator[Any]:
     rungs = len(plan.recipe.rungs)
     asked = f"{plan.dataset}, budget {plan.budget}, space {plan.space}, {plan.trials} trials"
     console.print(f"{folder.path}: {asked}", soft_wrap=True, markup=False)
-    start: list[tuple[float, int]] = []  # the moment and the work at which training began in this process
+    start: list[tuple[float, int]] = []  # the moment at which training began in this process, and what was done of it
     last: list[tuple[int, int]] = []
 
-    def left(work: int, planned: int) -> str:
+    def left(progress: Standing) -> str:
         now = time.monotonic()
-        start[:] = start or [(now, work)]
+        start[:] = start or [(now, progress.here)]
         began, done_before = start[0]
-        done = work - done_before
+        done = progress.here - done_before
         if now - began < 5 or done <= 0:
             return "time left: wait"
-        seconds = (now - began) / done * (planned - work)
+        seconds = (now - began) / done * (progress.planned - progress.work)
         return f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
 
     def line(progress: Standing) -> str:
@@ -48,7 +48,7 @@ def progress(quiet: bool, folder: Run, plan: Plan) -> Iterator[Any]:
         so_far = f"best {top.score:.2f} % ({top.anchor or top.arch_id})" if top else "best: none yet"
         doing = "measuring" if progress.measuring else f"rung {progress.rung + 1}/{rungs}"
         step = f"wave {progress.wave}, trial {progress.trial} ({progress.name}), {doing}"
-        return f"{step}, {so_far}, {left(progress.work, progress.planned)}"
+        return f"{step}, {so_far}, {left(progress)}"
 
     if not console.is_terminal:
 
@@ -68,7 +68,7 @@ def progress(quiet: bool, folder: Run, plan: Plan) -> Iterator[Any]:
             return Group(Text("loading"))
         progress = heard[0]
         doing = f"measuring {progress.name}" if progress.measuring else f"wave {progress.wave}"
-        return stage(progress, rungs, doing, left(progress.work, progress.planned))
+        return stage(progress, rungs, doing, left(progress))
 
     def hear(progress: Standing) -> None:
         heard[:] = [progress]

@@ -239,6 +239,11 @@ class Recipe:
     tail: float = 1.0
     """Share of a rung's steps, of its last ones, over which the training loss is the mean."""
 
+    @property
+    def images(self) -> int:
+        """Training images of a network that goes through all rungs."""
+        return sum(rung.images * rung.epochs for rung in self.rungs)
+
     def part(self, rung: int) -> tuple[float, float]:
         """Where in its learning-rate cycle `rung` begins and ends, as shares of it."""
         if self.cycle == "rung":
@@ -265,6 +270,7 @@ PROXY = Recipe(
 )
 FRONT_KEEP = 0.5  # its `keep` where a front is sought, which needs networks all along it
 TRIALS = 64  # networks that a search trains where nothing else is asked
+WAVE = 8  # of them proposed before any is told
 
 _SHORT = replace(
     PROXY,
@@ -314,7 +320,7 @@ class Plan:
     """What is sought: the best accuracy, or a front of it against some of "macs", "params", "peak", "latency"."""
     data: str | None = None
     """Folder of the dataset; None: the place where nas keeps downloads."""
-    wave: int = 8
+    wave: int = WAVE
     """Candidates proposed before any of them is told."""
     meter: Meter | None = None
     """How latency is measured; None where nothing asks for it, or where a function of the user's own tells it."""

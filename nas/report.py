@@ -12,7 +12,7 @@ from nas.diagram import svg
 from nas.findings import Calibration
 from nas.pareto import front
 from nas.plan import Plan
-from nas.trial import Trial
+from nas.trial import Trial, merit
 from nas.values import to_data
 
 TEMPLATE = Path(__file__).with_name("report.jinja")
@@ -354,7 +354,8 @@ def waves(view: View) -> Any:
 def _rows(view: View) -> list[dict[str, Any]]:
     """The table: the best networks found, and all anchors that were trained."""
     ended = [trial for trial in view.trials if trial.scores]
-    ended.sort(key=lambda t: (t.state != "complete", -(t.score or 0)))
+    judge = view.plan.recipe.judge
+    ended.sort(key=lambda t: (t.state != "complete", t != view.best, -merit(t.scores[-1], judge)))
     baseline = view.against if view.against and view.against.state == "complete" else None
     rows = []
     for trial in [t for t in ended if not t.anchor][:10] + [t for t in ended if t.anchor]:

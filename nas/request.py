@@ -168,14 +168,23 @@ def calibration_begun(
     if budget:
         on_paper(parse_budget(budget, anchor_costs(RESOLUTION, 10)))
     compared = [named(PROXIES, proxy, "proxy") for proxy in proxies or COMPARED]
-    folder, plan, where = begun(budget, dataset, data, space, networks, seed, ("accuracy",), name, None, "calibration-")
+    named(SPACES, space, "space")
+    _free(name)
 
     from nas.api import filled
     from nas.evaluate import loaded
 
-    held = loaded(plan.dataset, plan.data)
+    held = loaded(absolute(dataset), str(data.expanduser().absolute()) if data else None)
     whole = [*compared, longer(PROXY, images, epochs, LONGER_VAL)]
     recipes = Recipes(tuple(filled(recipe, len(held.train), len(held.val)) for recipe in whole))
+    *shorter, goal = recipes.recipes
+    for one in shorter:
+        if one.images >= goal.images:
+            raise ValueError(
+                f"the proxy {one.name} has {one.images:,} training images, the training that it is held against "
+                f"{goal.images:,}, and has to have more: raise --epochs or --images"
+            )
+    folder, plan, where = begun(budget, dataset, data, space, networks, seed, ("accuracy",), name, None, "calibration-")
     write_value(folder, "recipes", recipes)
     return folder, plan, where, recipes
 

@@ -2,6 +2,8 @@
 
 import json as jsonlib
 from collections.abc import Sequence
+from dataclasses import replace
+from math import exp
 
 from nas.compare import Calibrated, Drilled, Searched, against, hours
 from nas.findings import FEWEST, Calibration, Estimate, Share, Worth
@@ -14,7 +16,7 @@ from nas.values import to_data
 WIDE = 150
 SHOWN = 12  # axes
 JUDGED = {"top1": "their validation top-1 after", "loss": "their mean training loss in"}
-POINTS = {"top1": "of top-1", "loss": "percent of that loss, + is lower"}
+POINTS = {"top1": "of top-1", "loss": "percent that the loss is lower"}
 
 
 def print_compared(rows: Sequence[Searched | Calibrated | Drilled], baseline: str, json: bool) -> None:
@@ -83,7 +85,7 @@ def _print_searches(searches: Sequence[Searched], baseline: str) -> None:
     print_table(console, "searches", headings, cells, ("hopeless", "images", "proposals"))
     proxies = dict.fromkeys(
         f"{one.plan.dataset or 'an evaluate of its own'}, space {one.plan.space}, {one.plan.recipe.name}: "
-        f"{sum(rung.images * rung.epochs for rung in one.plan.recipe.rungs):,} images"
+        f"{one.plan.recipe.images:,} images"
         for one in searches
     )
     lines = [
@@ -132,7 +134,8 @@ def print_calibration(folder: str, plan: Plan, recipes: Sequence[Recipe], found:
         "resampling the networks.",
         "minutes: of one worker, for one network, from its first step to here.",
     ]
-    weak = [one for one in found.agreements if one.by == "accuracy" and one.spearman.value < 0.5]
+    by = {"top1": "accuracy", "loss": "loss"}
+    weak = [one for one in found.agreements if one.by == by[by_name[one.proxy].judge] and one.spearman.value < 0.5]
     if weak:
         said = ", ".join(f"{one.proxy} rung {one.rung + 1}" for one in weak)
         lines += [f"Warning: a Spearman below 0.5 ranks little better than chance: {said}."]
@@ -175,16 +178,16 @@ def _print_trainings(trainings: Sequence[Drilled], baseline: str) -> None:
     print_table(console, "trained networks", headings, cells, ("run", "CPU h", "params"))
     recipes = dict.fromkeys(one.like for one in trainings)
     told = [
-        f"{dataset}, recipe {training.name}: {training.epochs} epochs over {images:,} images ({training.about})"
+        f"{dataset}, recipe {training.name}: {training.epochs} epochs over {images:,} images ({training.about}), then "
+        f"{next(one.outcome.test_images for one in trainings if one.course.dataset == dataset):,} test images"
         + (f", taught by {teacher.weights}" if teacher else "")
         for dataset, training, teacher, images in recipes
     ]
-    first = trainings[0].outcome
     lines = ["; ".join(told) + "." + (" They were not trained alike!" if len(recipes) > 1 else "")]
     lines += [
-        f"Test top-1: {first.test_images:,} images, read once, after the last epoch; mean +- standard deviation over "
-        f"seeds. Gain: points of it above {baseline} trained alike, +- standard error by the seeds. int8: points that "
-        "the exported int8 graph is above the same weights in fp32. CPU h: of training, all seeds."
+        "Test top-1: all test images, read once, after the last epoch; mean +- standard deviation over seeds. Gain: "
+        f"points of it above {baseline} trained alike, +- standard error by the seeds. int8: points that the exported "
+        "int8 graph is above the same weights in fp32. CPU h: of training, all seeds."
     ]
     timed = dict.fromkeys(
         f"Milliseconds: {latency.runtime} on {latency.device}, {latency.threads} thread"
@@ -205,12 +208,15 @@ def print_knobs(
     `plan`: of one of them; all have its space, dataset and recipe.
     """
     first = plan.recipe.rungs[0]
+    if plan.recipe.judge == "loss":
+        choices = [replace(one, points=_percent(one.points)) for one in choices]
     if json:
         data = {
             "runs": list(runs),
             "dataset": plan.dataset,
             "images": first.images * first.epochs,
             "networks": networks,
+            "points": POINTS[plan.recipe.judge],
             "axes": to_data(list(axes)),
             "choices": to_data(list(choices)),
         }
@@ -242,6 +248,11 @@ def print_knobs(
         said = "; ".join(f"{knob} {', '.join(labels)}" for knob, labels in sorted(unseen.items()))
         lines += [f"No worth seen (the interval holds 0): {said}."]
     say(console, lines)
+
+
+def _percent(points: Estimate) -> Estimate:
+    """Of what the loss merits (`nas.trial.merit`), as a share of the loss."""
+    return Estimate(*(100 * (1 - exp(-one / 100)) for one in (points.value, points.low, points.high)))
 
 
 def _interval(figure: Estimate, times: float = 1, unit: str = "") -> tuple[str, str]:

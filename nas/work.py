@@ -120,7 +120,7 @@ def calibrate(
         list[str] | None, typer.Option(help="To compare: proxy, short or half; by default the first two.")
     ] = None,
     images: Annotated[int, typer.Option(help="Training images of the longer training.")] = 40_000,
-    epochs: Annotated[int, typer.Option(help="Epochs of the longer training.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Epochs of the longer training.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of networks, weights and batches.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Trainings side by side; by default one a core.")] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run's folder in runs/; by default made up.")] = None,

@@ -26,7 +26,7 @@ from nas.runs import RunFailed
 from nas.trial import Score
 
 ATTEMPTS = 2
-LIMIT = 3600.0  # seconds that a job may take on Ray
+LIMIT = 3 * 3600.0  # seconds that a job may take on Ray
 ANSWER = 1 << 20  # bytes that a command may print
 
 Tick: TypeAlias = Callable[[int], None]

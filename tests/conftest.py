@@ -19,6 +19,7 @@ from nas.trial import Score, Trial
 from search_spaces import LOWRES
 
 RECIPE = Recipe("tiny", (Rung(64, 1, 32), Rung(64, 1, 32)), 0.5, 32, 0.05, 0.9, 5e-4, 4)
+LADDER = replace(RECIPE, rungs=(Rung(64, 1, 32), Rung(64, 2, 32), Rung(64, 5, 32, anew=True)), keep=0.25)
 
 
 def plan_for(budget: Budget, space: Space = LOWRES, trials: int = 20, seed: int = 0, wave: int = 4) -> Plan:

@@ -166,6 +166,11 @@ def test_requests_that_cannot_be_met(budget: str, options: dict[str, Any], messa
         search(LAYERS, budget, worth, cost=macs, **options)
 
 
+def test_rungs_of_ones_own_need_an_evaluate() -> None:
+    with pytest.raises(ValueError, match="rungs=2 is for an evaluate"):
+        search(LOWRES, "30MFLOPs", rungs=2)
+
+
 def test_a_score_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="evaluate must give a finite score, got nan"):
         search(LAYERS, "30MFLOPs", lambda _net, _rung: float("nan"), cost=macs, run=tmp_path / "run")

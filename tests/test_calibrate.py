@@ -85,18 +85,20 @@ def test_a_network_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
 
 
 def test_the_command(here: Path) -> None:
-    budget = ("--budget", "3MFLOPs", "--space", "lowres", "--networks", "3", "--images", "200", "--epochs", "1")
+    budget = ("--budget", "3MFLOPs", "--space", "lowres", "--networks", "3", "--epochs", "4")
     ended = nas("calibrate", *budget, "--workers", "1", "--proxy", "half", "--run", "a", "--json")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     assert [recipe["name"] for recipe in found["recipes"]] == ["half", "longer"]
     assert len(found["networks"]) == 3 and len(found["agreements"]) == 6
     again = nas("calibrate", "--resume", "runs/a")
-    assert "half, rung 3" in again.stdout and "Spearman" in again.stdout and "200 training images" in again.stdout
+    assert "half, rung 3" in again.stdout and "Spearman" in again.stdout and "4,596 training images" in again.stdout
     assert nas("calibrate", "--budget", "3MFLOPs", "--proxy", "halve").stderr.startswith(
         "nas: error: proxy 'halve' is unknown; did"
     )
     assert nas("calibrate", "--budget", "3MFLOPs", "--networks", "2").returncode == 2
+    short = nas("calibrate", "--budget", "3MFLOPs", "--epochs", "2", "--run", "b")
+    assert "proxy proxy has 6,894 training images" in short.stderr and not Path("runs/b").exists()
     assert nas("calibrate", "--resume", "runs/a", "--networks", "5").stderr.endswith("leave out --networks\n")
     assert nas("show", "runs/a").stdout == again.stdout
     assert json.loads(nas("compare", "runs/a", "--json").stdout)["runs"][0]["kind"] == "calibration"

@@ -1,6 +1,7 @@
 """Runs beside each other, what commands leave of their conditions, which knobs mattered."""
 
 import json
+import math
 import random
 from collections import Counter
 from dataclasses import replace
@@ -12,6 +13,7 @@ from nas import knobs, outcome, search
 from nas.api import Result
 from nas.arch import Arch, cost
 from nas.compare import against, hours
+from nas.findings import Estimate, Worth
 from nas.knobs import shares, told, worths
 from nas.outcome import Outcome, Session
 from nas.plan import Budget, Plan
@@ -22,6 +24,7 @@ from nas.runs import Run, append_session, create, locked, open_course, read_sess
 from nas.space import fitted, shared
 from nas.timing import Latency
 from nas.trial import Score, Trial
+from nas.verdict import print_knobs
 from search_spaces import ANCHORS, LIGHTWEIGHT, SPACES
 from tests.conftest import RECIPE, plan_for
 from tests.test_cli import nas_here
@@ -135,6 +138,17 @@ def test_the_knob_that_matters_is_found(searched: Result, monkeypatch: pytest.Mo
     assert searched.path and "hswish" in nas_here("importance", str(searched.path)).stdout
     data = json.loads(nas_here("importance", str(searched.path), "--json").stdout)
     assert data["networks"] == 40 and data["axes"][0]["axis"] == "stem.act"
+
+
+def test_what_a_choice_is_worth_in_loss_is_told_in_percent_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = plan_for(Budget(macs=25_000_000))
+    by_loss = replace(plan, recipe=replace(plan.recipe, judge="loss"))
+    merits = [-100 * math.log(loss) for loss in (0.5, 1.0, 2.0)]
+    worth = Worth("se", 0.25, 9, Estimate(merits[0] - merits[1], merits[2] - merits[1], merits[0] - merits[2]))
+    print_knobs(["a"], by_loss, 9, [], [worth], True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["points"] == "percent that the loss is lower"
+    assert told["choices"][0]["points"] == pytest.approx({"value": 50, "low": -100, "high": 75})
 
 
 def test_importance_needs_searches_of_one_space_with_networks(here: Path) -> None:

@@ -21,7 +21,7 @@ BASELINE = replace(trial(0), anchor="lowres-mobilenet", state="complete")
 BEST = replace(trial(5), state="complete", arch_id="0123456789", anchor=None)
 RUNNING = (Running("aaaaaaaaaa", 2, 9, 0, None), Running("bbbbbbbbbb", 1, 7, 1, 41.256))
 AT = Progress(
-    2, 9, "aaaaaaaaaa", 0, 45, 100, BEST, False, RUNNING, (("complete", 2), ("refused", 18), ("failed", 1)), BASELINE
+    2, 9, "aaaaaaaaaa", 0, 45, 0, 100, BEST, False, RUNNING, (("complete", 2), ("refused", 18), ("failed", 1)), BASELINE
 )
 
 
@@ -49,6 +49,17 @@ def test_a_file_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(lines) == 3 and lines[0].startswith("runs/x: digits, budget 10MFLOPs")
     assert lines[1].startswith(" 45 %  wave 2, trial 9 (aaaaaaaaaa), rung 1/2, best ")
     assert "\x1b" not in "".join(lines)
+
+
+def test_time_left_counts_what_this_process_has_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter((0.0, 600.0))
+    monkeypatch.setattr("nas.live.time.monotonic", lambda: next(clock))
+    with progress(False, Run(Path("runs/x")), plan_for(Budget(macs=10**7))) as watch:
+        watch(replace(AT, work=0))
+        watch(replace(AT, rung=1, work=60, here=10))  # of a search that is gone on with, 50 were there
+    assert capsys.readouterr().err.splitlines()[-1].endswith("40 min left")
 
 
 def test_quiet_is_silent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,6 +148,9 @@ def test_a_candidate_goes_on_from_its_own_state() -> None:
     assert (anew.top1, anew.train_loss) == (second.top1, second.train_loss)
     assert first.images == 64 and first.val_images == 32
     assert state and end is None  # nothing comes after the last rung
+    # One whose state is there and whose score was lost is trained all over again.
+    again, _ = proxy(ARCH, 0, state)
+    assert (again.top1, again.train_loss) == (first.top1, first.train_loss)
 
 
 def test_a_rung_at_a_lower_resolution_goes_on_at_the_full_one() -> None:

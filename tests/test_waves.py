@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.account import Halt, Progress
+from nas.account import Halt, Progress, images_of
 from nas.arch import Anchor, Arch, Head, arch_id, cost
 from nas.book import prolong
-from nas.plan import Budget, Plan
+from nas.plan import Budget, Plan, Recipe
 from nas.propose import STARTUP, cheapest
 from nas.runs import Run, RunFailed, append_trial, create, locked, open_run, read_best, read_trials
 from nas.space import Space, of, one_of, sample
@@ -24,7 +24,7 @@ from nas.values import from_json
 from nas.waves import search
 from nas.workers import Evaluate, Here
 from search_spaces import ANCHORS, LIGHTWEIGHT, LOWRES, lowres
-from tests.conftest import fake_evaluate, plan_for
+from tests.conftest import LADDER, RECIPE, fake_evaluate, plan_for
 
 BUDGET = Budget(macs=25_000_000)
 SEEDS = list(lowres.ANCHORS.values())
@@ -76,6 +76,18 @@ def test_rungs_keep_the_better_half_of_a_wave(tmp_path: Path) -> None:
         assert (len(kept), len(left)) == (2, 2)
         assert min(t.scores[0].top1 for t in kept) >= max(t.scores[0].top1 for t in left)
         assert {len(t.scores) for t in kept} == {2} and {len(t.scores) for t in left} == {1}
+
+
+def test_of_eight_two_and_then_one_go_on_through_three_rungs(tmp_path: Path) -> None:
+    plan = replace(plan_for(BUDGET, trials=20, wave=8), recipe=LADDER)
+    trials = run_search(tmp_path / "a", plan)
+    assert len(trials[0].scores) == 3  # the baseline
+    for wave in (1, 2):
+        rivals = [trial for trial in trials if trial.wave == wave]
+        assert sorted(len(trial.scores) for trial in rivals) == [1] * (len(rivals) - 2) + [2, 3]
+        by_first, by_second = ({t.arch_id: t.scores[r].top1 for t in rivals if len(t.scores) > r} for r in (0, 1))
+        assert set(by_second) == set(sorted(by_first, key=lambda key: -by_first[key])[:2])
+        assert [t.arch_id for t in rivals if t.state == "complete"] == [max(by_second, key=lambda key: by_second[key])]
 
 
 def test_a_search_that_goes_by_the_loss_promotes_proposes_and_ends_by_it(tmp_path: Path) -> None:
@@ -192,21 +204,29 @@ def test_halted_again_and_again_and_resumed_it_ends_the_same(tmp_path: Path, how
     assert calls > 3
 
 
-def test_no_wave_is_begun_that_would_not_end_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("recipe", [RECIPE, LADDER], ids=["two rungs", "three"])
+def test_no_wave_is_begun_that_would_not_end_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
+) -> None:
     clock = [0.0]
     monkeypatch.setattr("nas.account.time.monotonic", lambda: clock[0])
+    plan = replace(plan_for(BUDGET, trials=20), recipe=recipe)
 
     def evaluate(arch: Arch, rung: int, state: bytes | None, tick: Tick) -> tuple[Score, None]:
-        clock[0] += 1.0  # a rung takes a second, a wave of four six of them
+        clock[0] += images_of(plan, rung) / 64
         return fake_evaluate(arch, rung, state, tick)
 
-    plan = plan_for(BUDGET, trials=20)
-    run = create(tmp_path / "a", plan)
-    found = search(plan, LOWRES, SEEDS, run, Here(evaluate), halt=Halt(deadline=19.5))
-    assert 13 < clock[0] <= 19.5
-    assert {trial.wave for trial in found.trials} == {0, 1, 2} and found.best
-    assert all(len(trial.scores) == 2 for trial in found.trials if trial.state == "complete")
-    assert search(plan, LOWRES, SEEDS, run, Here(fake_evaluate)).trials == run_search(tmp_path / "b", plan)
+    whole, waves = run_search(tmp_path / "whole", plan, evaluate=evaluate), set()
+    for deadline in range(20, round(clock[0]), 3):
+        clock[0] = 0.0
+        run = create(tmp_path / str(deadline), plan)
+        found = search(plan, LOWRES, SEEDS, run, Here(evaluate), halt=Halt(deadline=deadline + 0.5))
+        assert clock[0] <= deadline + 0.5 and found.best
+        ended = max(trial.wave for trial in found.trials)  # and none of them was cut off
+        assert found.trials == [trial for trial in whole if trial.wave <= ended]
+        waves.add(ended)
+    assert len(waves) > 1
+    assert run_search(tmp_path / "20", plan) == whole
 
 
 def test_a_line_taken_out_is_trained_again(tmp_path: Path) -> None:
