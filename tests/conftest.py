@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from nas import propose
 from nas.arch import Arch, arch_id, cost
@@ -17,6 +18,9 @@ from nas.plan import Budget, Plan, Recipe, Rung
 from nas.space import Space
 from nas.trial import Score, Trial
 from search_spaces import LOWRES
+
+settings.register_profile("untimed", deadline=None)  # no test asserts a wall-clock time
+settings.load_profile("untimed")
 
 RECIPE = Recipe("tiny", (Rung(64, 1, 32), Rung(64, 1, 32)), 0.5, 32, 0.05, 0.9, 5e-4, 4)
 LADDER = replace(RECIPE, rungs=(Rung(64, 1, 32), Rung(64, 2, 32), Rung(64, 5, 32, anew=True)), keep=0.25)

@@ -46,7 +46,7 @@ TINY = Space(
 
 
 @given(st.data(), st.sampled_from(list(SPACES)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_encode_and_decode_are_inverses(data: st.DataObject, name: str) -> None:
     space = SPACES[name]
     choices: Choices = {}

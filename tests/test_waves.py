@@ -276,7 +276,7 @@ def test_failures_in_a_row_are_counted_across_a_kill(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(3_000_000, 60_000_000), st.integers(30_000, 900_000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_whatever_the_budget_nothing_over_it_is_trained(seed: int, macs: int, params: int) -> None:
     budget, built = Budget(macs, params), []
 
