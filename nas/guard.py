@@ -53,12 +53,13 @@ def interruptible(halt: "Halt") -> Iterator[None]:
 def keeping(command: str, folder: "Run") -> Iterator[None]:
     """Turns what ends a run early into an error line that says how it is gone on with."""
     from nas.conditions import now, session
-    from nas.runs import RunFailed, RunInUse, append_session, locked
+    from nas.runs import RunFailed, RunInUse, append_session, end_killed, locked
 
     kept = f"what is finished is kept: nas {command} --resume {folder.path}"
     here = session()
     try:
         with locked(folder):  # one that is refused was not at work here
+            end_killed(folder)
             append_session(folder, here)
         try:
             yield

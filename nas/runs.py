@@ -7,7 +7,8 @@
     latencies.jsonl a line for each network that was measured, and one for the reference network before them
     proposed.jsonl  of each wave: how many networks it is to train, then how many were drawn, and what refused them
     calibration.json, recipes.json   of a calibration: what it found, and the trainings that it compares
-    sessions.jsonl  two lines for each process that was at work here: when it began, and when it ended
+    sessions.jsonl  two lines for each process that was at work here: when it began, and when it ended; of one that
+                    was killed, the second line is written when the run is gone on with
     work/           scores and states of candidates between two rungs; gone when the search ends
 
     course.json     of a full training, instead of plan.json: what was asked
@@ -25,7 +26,8 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -251,6 +253,16 @@ def read_tallies(run: Run) -> dict[int, dict[str, float]]:
 def append_session(run: Run, session: Session) -> None:
     """Puts on disk that a process is at work in the run, or, with its end, that it has been."""
     append_line(run.path / "sessions.jsonl", to_json(session))
+
+
+def end_killed(run: Run) -> None:
+    """Puts on disk when processes that were killed ended: when the run was last written to. Needs the run's lock."""
+    killed = [session for session in read_sessions(run) if session.ended is None]
+    if killed:
+        written = (path.stat().st_mtime for kind in ("*.jsonl", "work/*", "seed-*/*") for path in run.path.glob(kind))
+        last = datetime.fromtimestamp(max(written), UTC).isoformat(timespec="seconds")
+        for session in killed:
+            append_session(run, replace(session, ended=last))
 
 
 def read_sessions(run: Run) -> list[Session]:

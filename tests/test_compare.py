@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 from collections import Counter
 from dataclasses import replace
@@ -20,7 +21,7 @@ from nas.plan import Budget, Plan
 from nas.propose import Proposer
 from nas.recall import compared
 from nas.recipes import TRAININGS
-from nas.runs import Run, append_session, create, locked, open_course, read_sessions, write_value
+from nas.runs import Run, append_session, create, end_killed, locked, open_course, read_sessions, write_value
 from nas.space import fitted, shared
 from nas.timing import Latency
 from nas.trial import Score, Trial
@@ -111,6 +112,21 @@ def test_sessions_are_paired_and_summed(here: Path) -> None:
     later = replace(SESSION, began="2026-11-21T12:00:00+00:00", ended="2026-11-21T13:00:00+00:00")
     append_session(run, later)
     assert read_sessions(run)[-1] == later and hours(read_sessions(run)) == 1.5
+
+
+def test_a_process_that_was_killed_ended_when_it_last_wrote(here: Path) -> None:
+    run = create(here / "run", plan_for(Budget(macs=25_000_000)))
+    append_session(run, SESSION)
+    (run.path / "work").mkdir(exist_ok=True)
+    (run.path / "work" / "state").touch()
+    for path in (*run.path.glob("*.jsonl"), run.path / "work" / "state"):
+        os.utime(path, (1_795_000_000, 1_795_000_000))
+    (run.path / "report.html").touch()  # looked at later
+    end_killed(run)
+    (session,) = read_sessions(run)
+    assert session == replace(SESSION, ended="2026-11-18T11:06:40+00:00")
+    end_killed(run)
+    assert len((run.path / "sessions.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_command_leaves_its_conditions(here: Path) -> None:
