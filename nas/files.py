@@ -85,6 +85,8 @@ def drop_torn_line(file: Path) -> None:
     with file.open("rb+") as handle:
         content = handle.read()
         start = content.rfind(b"\n") + 1
+        if start == len(content):  # nothing torn: not even the file's time is touched
+            return
         try:
             json.loads(content[start:])
             handle.write(b"\n")

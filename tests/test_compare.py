@@ -122,7 +122,8 @@ def test_a_process_that_was_killed_ended_when_it_last_wrote(here: Path) -> None:
     for path in (*run.path.glob("*.jsonl"), run.path / "work" / "state"):
         os.utime(path, (1_795_000_000, 1_795_000_000))
     (run.path / "report.html").touch()  # looked at later
-    end_killed(run)
+    with locked(run):  # which mends what was torn, and touches nothing else
+        end_killed(run)
     (session,) = read_sessions(run)
     assert session == replace(SESSION, ended="2026-11-18T11:06:40+00:00")
     end_killed(run)
@@ -140,7 +141,8 @@ def test_a_command_leaves_its_conditions(here: Path) -> None:
     with (here / "runs" / "one" / "sessions.jsonl").open("ab") as file:
         file.write(b'{"command": "nas sea')  # a process that was killed while it wrote
     assert nas_here("search", "--resume", "runs/one", "--workers", "1", "--quiet").returncode == 0
-    assert len(read_sessions(Run(here / "runs" / "one"))) == 2
+    sessions = read_sessions(Run(here / "runs" / "one"))
+    assert len(sessions) == 2 and all(session.ended for session in sessions)
 
 
 def test_the_knob_that_matters_is_found(searched: Result, monkeypatch: pytest.MonkeyPatch) -> None:
