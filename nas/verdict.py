@@ -272,10 +272,14 @@ def _hours(sessions: Sequence[Session]) -> str:
 
 
 def _where(sessions: Sequence[Session]) -> str:
-    """The machines and versions that runs were made with."""
-    machines = dict.fromkeys(
-        f"{one.cores} cores of {one.machine}, "
-        + ", ".join(f"{name} {v}" for name, v in one.versions.items() if name != "git")
-        for one in sessions
+    """The machines that runs were made on, and on each the versions they were made with; those that differ by a /."""
+    machines: dict[str, dict[str, dict[str, None]]] = {}
+    for one in sessions:
+        packages = machines.setdefault(f"{one.cores} cores of {one.machine}", {})
+        for name, version in one.versions.items():
+            packages.setdefault(name, {})[version] = None
+    lines = (
+        ", ".join([machine, *(f"{name} {'/'.join(found)}" for name, found in packages.items() if name != "git")])
+        for machine, packages in machines.items()
     )
-    return "; ".join(machines) + "." if machines else ""
+    return "; ".join(lines) + "." if machines else ""
