@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from nas.plan import Recipe
 from nas.space import Label
 
 FEWEST = 5  # networks that must make a choice, and that must not
@@ -52,8 +53,8 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """Points between a network that makes a choice wherever it can and one that never does, by what its search goes by:
-    of top-1, or what less training loss merits (`nas.trial.merit`)."""
+    """Between a network that makes a choice wherever it can and one that never does: points of top-1, or percent that
+    the training loss is lower, whichever the search goes by."""
 
     knob: str
     """An axis; those of several stages, or of several blocks of a kind, are one knob."""
@@ -61,3 +62,17 @@ class Worth:
     networks: int
     """That make it somewhere."""
     points: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """Which knobs the scores of a search hung on."""
+
+    run: str
+    dataset: str | None
+    recipe: Recipe
+    networks: int
+    axes: tuple[Share, ...]
+    """The largest share first."""
+    choices: tuple[Worth, ...]
+    """The best first."""

@@ -1,37 +1,45 @@
 """Which knobs of a space mattered: how much of the spread of scores each accounts for, and what each choice was worth.
 
-Told by what the searches went by (`nas.trial.merit`) at the first rung, because every network that was trained has been
-through it, each less the mean of its own search. Anchors are left out: they are few, and were not drawn.
+Told by what the search went by (`nas.trial.merit`) at the first rung, because every network that was trained has been
+through it. Anchors are left out: they are few, and were not drawn.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
+from math import exp
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.findings import FEWEST, Estimate, Share, Worth
+from nas.compare import Searched
+from nas.findings import FEWEST, Estimate, Knobs, Share, Worth
 from nas.journal import importance
-from nas.plan import Judge
 from nas.space import Label
 from nas.trial import Trial, merit
 
+LEAST = 8  # networks that anything is told of
 FORESTS = 30  # resamples for the interval of a share, each with a forest of its own
 RESAMPLES = 2_000  # for the interval of a worth
 OWN = ("width", "depth", "stride")  # of a stage
 
 
-def told(searches: Sequence[Sequence[Trial]], judge: Judge) -> tuple[list[Trial], list[float]]:
-    """The trained candidates of all searches, and what each merits above the mean of its own search."""
-    found: list[Trial] = []
-    merits: list[float] = []
-    for trials in searches:
-        drawn = [trial for trial in trials if trial.scores and trial.choices and not trial.anchor]
-        all_merits = [merit(trial.scores[0], judge) for trial in drawn]
-        found += drawn
-        mean = float(np.mean(all_merits)) if all_merits else 0.0
-        merits += [one - mean for one in all_merits]
-    return found, merits
+def knobs(search: Searched) -> Knobs:
+    """Which knobs the scores of a search hung on.
+
+    Raises ValueError where it has trained fewer than 8 networks besides the anchors.
+    """
+    drawn = [trial for trial in search.trials if trial.scores and trial.choices and not trial.anchor]
+    if len(drawn) < LEAST:
+        raise ValueError(
+            f"importance needs {LEAST} trained networks besides the anchors, got {len(drawn)}: {search.run}"
+        )
+    recipe = search.plan.recipe
+    merits = [merit(trial.scores[0], recipe.judge) for trial in drawn]
+    choices = worths(drawn, merits)
+    if recipe.judge == "loss":
+        choices = [replace(one, points=_percent(one.points)) for one in choices]
+    return Knobs(search.run, search.plan.dataset, recipe, len(drawn), tuple(shares(drawn, merits)), tuple(choices))
 
 
 def shares(trials: Sequence[Trial], merits: Sequence[float]) -> list[Share]:
@@ -73,6 +81,11 @@ def worths(trials: Sequence[Trial], merits: Sequence[float]) -> list[Worth]:
             continue
         rows.append(Worth(knob, choice, len(by), _slope(x, scores[who])))
     return sorted(rows, key=lambda row: -row.points.value)
+
+
+def _percent(points: Estimate) -> Estimate:
+    """Of what the loss merits (`nas.trial.merit`), as a share of the loss."""
+    return Estimate(*(100 * (1 - exp(-one / 100)) for one in (points.value, points.low, points.high)))
 
 
 def _knob(axis: str) -> str:

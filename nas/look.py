@@ -69,7 +69,7 @@ def compare(
 
 
 def importance(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of searches of one space.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of searches: runs/NAME; several beside each other.")],
     json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Print which knobs of the space mattered in searches, and which choices were worth something.
@@ -77,21 +77,21 @@ def importance(
     Example: [bold]nas importance runs/cifar10-25MFLOPs[/bold]
     """
     from nas.compare import Searched
-    from nas.knobs import shares, told, worths
+    from nas.knobs import knobs
     from nas.recall import compared
     from nas.verdict import print_knobs
 
     with refusing():
         rows = [compared(run) for run in runs]
         searches = [row for row in rows if isinstance(row, Searched)]
-        alike = {(row.plan.space_digest, row.plan.dataset, row.plan.recipe) for row in searches}
-        if len(searches) < len(rows) or len(alike) > 1:
-            raise ValueError("importance is told of searches of one space, dataset and proxy; leave out the others")
-        trials, merits = told([row.trials for row in searches], searches[0].plan.recipe.judge)
-        if len(trials) < 8:
-            raise ValueError(f"importance needs 8 trained networks besides the anchors, got {len(trials)}")
-    axes, choices = shares(trials, merits), worths(trials, merits)
-    print_knobs([row.run for row in searches], searches[0].plan, len(trials), axes, choices, json)
+        spaces = dict.fromkeys(row.plan.space for row in searches)
+        if len(searches) < len(rows) or len(spaces) > 1:
+            raise ValueError(
+                f"importance is told of searches of one space; these are of {', '.join(spaces) or 'none'}"
+                + (", and some are no searches" if len(searches) < len(rows) else "")
+                + "; leave out the others"
+            )
+        print_knobs([knobs(row) for row in searches], json)
 
 
 def report(

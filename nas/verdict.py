@@ -2,11 +2,9 @@
 
 import json as jsonlib
 from collections.abc import Sequence
-from dataclasses import replace
-from math import exp
 
 from nas.compare import Calibrated, Drilled, Searched, against, hours
-from nas.findings import FEWEST, Calibration, Estimate, Share, Worth
+from nas.findings import FEWEST, Calibration, Estimate, Knobs, Worth
 from nas.outcome import Session
 from nas.plan import Plan, Recipe
 from nas.tables import FLOPS_ARE, console_of, ending, print_table, say
@@ -16,7 +14,13 @@ from nas.values import to_data
 WIDE = 150
 SHOWN = 12  # axes
 JUDGED = {"top1": "their validation top-1 after", "loss": "their mean training loss in"}
+UNITS = {"top1": "points", "loss": "% of loss"}
 POINTS = {"top1": "of top-1", "loss": "percent that the loss is lower"}
+WORTHS_ARE = (
+    "Worth: points of top-1, or percent that the loss is lower, between a network that makes the choice wherever it "
+    "can and one that never does. Other knobs are not held still, so choices that came together, as among relatives of "
+    f"the best, share what they were worth. Choices that fewer than {FEWEST} networks made, or left, are not judged."
+)
 
 
 def print_compared(rows: Sequence[Searched | Calibrated | Drilled], baseline: str, json: bool) -> None:
@@ -200,66 +204,110 @@ def _print_trainings(trainings: Sequence[Drilled], baseline: str) -> None:
     say(console, [line for line in lines if line])
 
 
-def print_knobs(
-    runs: Sequence[str], plan: Plan, networks: int, axes: Sequence[Share], choices: Sequence[Worth], json: bool
-) -> None:
-    """Prints which axes the scores of searches hung on, and the choices that were seen to be worth something.
-
-    `plan`: of one of them; all have its space, dataset and recipe.
-    """
-    first = plan.recipe.rungs[0]
-    if plan.recipe.judge == "loss":
-        choices = [replace(one, points=_percent(one.points)) for one in choices]
+def print_knobs(searches: Sequence[Knobs], json: bool) -> None:
+    """Prints which axes the scores of a search hung on, and which choices were worth something; of several searches,
+    what choices were worth in each, those that they agree on most first."""
     if json:
-        data = {
-            "runs": list(runs),
-            "dataset": plan.dataset,
-            "images": first.images * first.epochs,
-            "networks": networks,
-            "points": POINTS[plan.recipe.judge],
-            "axes": to_data(list(axes)),
-            "choices": to_data(list(choices)),
-        }
-        print(jsonlib.dumps(data))
-        return
+        print(jsonlib.dumps([_knobs_data(one) for one in searches]))
+    elif len(searches) == 1:
+        _print_knobs(searches[0])
+    else:
+        _print_agreement(searches)
+
+
+def _knobs_data(one: Knobs) -> dict[str, object]:
+    first = one.recipe.rungs[0]
+    return {
+        "run": one.run,
+        "dataset": one.dataset,
+        "images": first.images * first.epochs,
+        "networks": one.networks,
+        "points": POINTS[one.recipe.judge],
+        "axes": to_data(list(one.axes)),
+        "choices": to_data(list(one.choices)),
+    }
+
+
+def _print_knobs(one: Knobs) -> None:
     console = console_of(WIDE)
-    hung = [(one.axis, *_interval(one.share, 100, "%")) for one in axes[:SHOWN]]
-    print_table(console, f"what the scores of {networks} networks hung on", ("axis", "share", "95 %"), hung, ())
-    seen = [one for one in choices if one.points.low > 0 or one.points.high < 0]
-    rows = [(one.knob, str(one.choice), str(one.networks), *_interval(one.points)) for one in seen]
-    headings = ("knob", "choice", "networks", "points", "95 %")
+    hung = [(row.axis, *_interval(row.share, 100, "%")) for row in one.axes[:SHOWN]]
+    print_table(console, f"what the scores of {one.networks} networks hung on", ("axis", "share", "95 %"), hung, ())
+    seen = [row for row in one.choices if _seen(row)]
+    shown = seen if len(seen) <= 2 * SHOWN else [*seen[:SHOWN], *seen[-SHOWN:]]
+    rows = [(row.knob, str(row.choice), str(row.networks), *_interval(row.points)) for row in shown]
+    headings = ("knob", "choice", "networks", UNITS[one.recipe.judge], "95 %")
     print_table(console, "choices that were worth something", headings, rows, ())
-    unseen: dict[str, list[str]] = {}
-    for one in choices:
-        if one not in seen:
-            unseen.setdefault(one.knob, []).append(str(one.choice))
-    lines = [
-        f"Of {', '.join(runs)}: the networks that were drawn, by {JUDGED[plan.recipe.judge]} {ending(plan.recipe)}the "
-        "first rung"
-        + (f" ({first.images * first.epochs:,} images of {plan.dataset})" if plan.dataset else "")
-        + ", each less the mean of its search. Share: of the spread of scores, by fANOVA, over the axes that all "
-        "networks have; intervals by resampling networks."
-        + (f" {len(axes) - SHOWN} more axes have smaller shares." if len(axes) > SHOWN else ""),
-        f"points: {POINTS[plan.recipe.judge]}, between a network that makes the choice wherever it can and one that "
-        "never does. Other knobs are not held still, so choices that came together share what they were worth. Choices "
-        f"that fewer than {FEWEST} networks made, or left, are not judged.",
+    more = [
+        f"{len(one.axes) - SHOWN} more axes have smaller shares" if len(one.axes) > SHOWN else "",
+        f"{len(seen) - len(shown)} more choices smaller worths" if len(seen) > len(shown) else "",
     ]
+    lines = [
+        f"Of {one.run}: {_judged(one)}. Share: of the spread of scores, by fANOVA, over the axes that all networks "
+        "have; intervals by resampling networks.",
+        WORTHS_ARE,
+        ", ".join(part for part in more if part) + " (--json has all)." if any(more) else "",
+    ]
+    unseen: dict[str, list[str]] = {}
+    for row in one.choices:
+        if not _seen(row):
+            unseen.setdefault(row.knob, []).append(str(row.choice))
     if unseen:
         said = "; ".join(f"{knob} {', '.join(labels)}" for knob, labels in sorted(unseen.items()))
         lines += [f"No worth seen (the interval holds 0): {said}."]
+    say(console, [line for line in lines if line])
+
+
+def _print_agreement(searches: Sequence[Knobs]) -> None:
+    console = console_of(WIDE)
+    found: dict[tuple[str, str], dict[int, Worth]] = {}
+    for i, one in enumerate(searches):
+        for row in one.choices:
+            found.setdefault((row.knob, str(row.choice)), {})[i] = row
+    told = []
+    apart = []
+    for (knob, choice), by in found.items():
+        ups, downs = (sum(_seen(row) == sign for row in by.values()) for sign in (1, -1))
+        if ups and downs:
+            apart.append(f"{knob} {choice}")
+        elif len(by) > 1 and ups + downs:
+            cells = [
+                "{} ({})".format(*_interval(by[i].points, places=0)) if i in by else "-" for i in range(len(searches))
+            ]
+            mean = sum(row.points.value for row in by.values()) / len(by)
+            told.append((ups + downs, mean, (knob, choice, *cells, f"{ups + downs} of {len(by)}")))
+    told.sort(key=lambda row: (-row[0], -abs(row[1])))
+    rows = [cells for _, _, cells in told[: 2 * SHOWN]]
+    names = [one.run.rpartition("/")[2] for one in searches]
+    print_table(console, "what choices were worth", ("knob", "choice", *names, "seen"), rows, ())
+    lines = [f"{one.run}, {UNITS[one.recipe.judge]}: {_judged(one)}." for one in searches]
+    lines += [
+        f"95 % intervals by resampling networks; seen: in how many searches the interval does not hold 0. {WORTHS_ARE}"
+    ]
+    if len(told) > len(rows):
+        lines += [f"{len(told) - len(rows)} more choices were seen to be worth something less often (--json has all)."]
+    if apart:
+        lines += [f"Worth something in one search, and the contrary in another: {'; '.join(sorted(apart))}."]
     say(console, lines)
 
 
-def _percent(points: Estimate) -> Estimate:
-    """Of what the loss merits (`nas.trial.merit`), as a share of the loss."""
-    return Estimate(*(100 * (1 - exp(-one / 100)) for one in (points.value, points.low, points.high)))
+def _judged(one: Knobs) -> str:
+    first = one.recipe.rungs[0]
+    return (
+        f"{one.networks} networks that were drawn, by {JUDGED[one.recipe.judge]} {ending(one.recipe)}the first rung"
+        + (f" ({first.images * first.epochs:,} images of {one.dataset})" if one.dataset else "")
+    )
 
 
-def _interval(figure: Estimate, times: float = 1, unit: str = "") -> tuple[str, str]:
+def _seen(row: Worth) -> int:
+    """1 or -1 where a choice is seen to be worth something, or to lose it; 0 where its interval holds 0."""
+    return (row.points.low > 0) - (row.points.high < 0)
+
+
+def _interval(figure: Estimate, times: float = 1, unit: str = "", places: int = 1) -> tuple[str, str]:
     space = f" {unit}" if unit else ""
     sign = "" if unit else "+"
-    low, value, high = (times * one for one in (figure.low, figure.value, figure.high))
-    return f"{value:{sign}.1f}{space}", f"{low:{sign}.1f} to {high:{sign}.1f}"
+    low, value, high = (f"{times * one:{sign}.{places}f}" for one in (figure.low, figure.value, figure.high))
+    return f"{value}{space}", f"{low} to {high}"
 
 
 def _top1(trial: Trial | None) -> str:

@@ -1,7 +1,6 @@
 """Runs beside each other, what commands leave of their conditions, which knobs mattered."""
 
 import json
-import math
 import os
 import random
 from collections import Counter
@@ -13,9 +12,8 @@ import pytest
 from nas import knobs, outcome, search
 from nas.api import Result
 from nas.arch import Arch, cost
-from nas.compare import against, hours
-from nas.findings import Estimate, Worth
-from nas.knobs import shares, told, worths
+from nas.compare import Searched, against, hours
+from nas.findings import Estimate, Knobs, Worth
 from nas.outcome import Outcome, Session
 from nas.plan import Budget, Plan
 from nas.propose import Proposer
@@ -147,33 +145,56 @@ def test_a_command_leaves_its_conditions(here: Path) -> None:
 
 def test_the_knob_that_matters_is_found(searched: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(knobs, "FORESTS", 5)
-    trials, merits = told([searched.trials], "top1")
-    assert abs(sum(merits)) < 1e-6 and len(set(merits)) > 1
-    by_axis, by_choice = shares(trials, merits), worths(trials, merits)
-    assert by_axis[0].axis == "stem.act" and by_axis[0].share.low > 0.3
-    (best,) = [row for row in by_choice if (row.knob, row.choice) == ("stem.act", "hswish")]
+    assert searched.path
+    row = compared(searched.path)
+    assert isinstance(row, Searched)
+    found = knobs.knobs(row)
+    assert found.axes[0].axis == "stem.act" and found.axes[0].share.low > 0.3
+    (best,) = [row for row in found.choices if (row.knob, row.choice) == ("stem.act", "hswish")]
     assert 9 < best.points.low <= best.points.value <= best.points.high < 11
-    assert searched.path and "hswish" in nas_here("importance", str(searched.path)).stdout
-    data = json.loads(nas_here("importance", str(searched.path), "--json").stdout)
-    assert data["networks"] == 40 and data["axes"][0]["axis"] == "stem.act"
+    assert "hswish" in nas_here("importance", str(searched.path)).stdout
+    (data,) = json.loads(nas_here("importance", str(searched.path), "--json").stdout)
+    assert data["networks"] == found.networks == 40 and data["axes"][0]["axis"] == "stem.act"
+    assert data["points"] == "of top-1"
 
 
-def test_what_a_choice_is_worth_in_loss_is_told_in_percent_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    plan = plan_for(Budget(macs=25_000_000))
-    by_loss = replace(plan, recipe=replace(plan.recipe, judge="loss"))
-    merits = [-100 * math.log(loss) for loss in (0.5, 1.0, 2.0)]
-    worth = Worth("se", 0.25, 9, Estimate(merits[0] - merits[1], merits[2] - merits[1], merits[0] - merits[2]))
-    print_knobs(["a"], by_loss, 9, [], [worth], True)
-    told = json.loads(capsys.readouterr().out)
-    assert told["points"] == "percent that the loss is lower"
-    assert told["choices"][0]["points"] == pytest.approx({"value": 50, "low": -100, "high": 75})
+def test_what_a_choice_is_worth_in_loss_is_told_in_percent_of_it(searched: Result) -> None:
+    assert searched.path
+    row = compared(searched.path)
+    assert isinstance(row, Searched)
+    halved = [  # hswish halves the loss
+        replace(trial, scores=(replace(trial.scores[0], train_loss=1 - (trial.choices["stem.act"] == "hswish") / 2),))
+        for trial in row.trials
+        if trial.choices and trial.scores
+    ]
+    by_loss = replace(row.plan, recipe=replace(row.plan.recipe, judge="loss"))
+    found = knobs.knobs(replace(row, plan=by_loss, trials=tuple(halved)))
+    (best,) = [row for row in found.choices if (row.knob, row.choice) == ("stem.act", "hswish")]
+    assert (best.points.value, best.points.low, best.points.high) == pytest.approx((50, 50, 50))
+
+
+def test_searches_are_put_beside_each_other_by_what_they_agree_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def hung(run: str, worths: dict[str, tuple[float, float, float]]) -> Knobs:
+        choices = tuple(Worth(knob, 1, 9, Estimate(*points)) for knob, points in worths.items())
+        return Knobs(f"runs/{run}", "cifar10", RECIPE, 20, (), choices)
+
+    first = {"se": (3.0, 1.0, 5.0), "kernel": (2.0, -1.0, 5.0), "width": (4.0, 2.0, 6.0), "depth": (1.0, -1.0, 3.0)}
+    second = {"se": (9.0, 8.0, 10.0), "kernel": (5.0, 4.0, 6.0), "width": (-2.0, -3.0, -1.0), "depth": (1.0, -1.0, 3.0)}
+    print_knobs([hung("a", first), hung("b", second)], False)
+    said = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines() if line.startswith("│")]
+    assert rows == [
+        ["se", "1", "+3 (+1 to +5)", "+9 (+8 to +10)", "2 of 2"],
+        ["kernel", "1", "+2 (-1 to +5)", "+5 (+4 to +6)", "1 of 2"],
+    ]
+    assert "Worth something in one search, and the contrary in another: width 1." in said
 
 
 def test_importance_needs_searches_of_one_space_with_networks(here: Path) -> None:
     drilled(here / "low", 86.0)
     refused("importance is told of searches of one space", "importance", "low")
     create(here / "empty", plan_for(Budget(macs=25_000_000)))
-    refused("needs 8 trained networks besides the anchors, got 0", "importance", "empty")
+    refused("needs 8 trained networks besides the anchors, got 0: empty", "importance", "empty")
 
 
 def test_all_kinds_of_blocks_are_drawn_alike() -> None:
@@ -192,6 +213,6 @@ def test_a_choice_that_is_never_made_has_no_worth() -> None:
               (Score(0, float(i % 2), 1.0, 1, 1, 1.0, 1.0, "cpu", 1, ""),))
         for i in range(20)
     ]  # fmt: skip
-    (one, zero) = worths(trials, [float(i % 2) for i in range(20)])
+    (one, zero) = knobs.worths(trials, [float(i % 2) for i in range(20)])
     assert (one.choice, one.points.value, zero.points.value) == (1, 1.0, -1.0)
-    assert [row.choice for row in worths(trials[:8], [0.0, 1.0] * 4)] == []
+    assert [row.choice for row in knobs.worths(trials[:8], [0.0, 1.0] * 4)] == []
