@@ -68,6 +68,7 @@ class Account:
     def __init__(self, plan: Plan, watch: Watch, halt: Halt, book: Book) -> None:
         self.plan, self.watch, self.halt, self.book = plan, watch, halt, book
         self.work = self.trained = 0  # what is done, and what of it this process did
+        self.spent = 0.0  # seconds of workers on that
         self.planned = 1  # until the anchors are known
         self.begun = time.monotonic()
         self.measured = 0.0  # seconds of measuring
@@ -79,31 +80,36 @@ class Account:
         first = bool(anchors) and anchors[0].state is None
         waves = range(0, self.plan.trials - fitting, self.plan.wave)
         sizes = (min(self.plan.wave, self.plan.trials - fitting - begun) for begun in waves)
-        self.planned = self.wave(fitting, 0, first) + sum(self.wave(size) for size in sizes)
+        steps = [*self.steps(fitting, 0, first), *(step for size in sizes for step in self.steps(size))]
+        self.planned = sum(sum(step) for step in steps)
 
-    def wave(self, size: int, first: int = 0, baseline: bool = False) -> int:
-        """Training images of a wave of which `size` begin rung `first`, from there to the last rung.
+    def steps(self, size: int, first: int = 0, baseline: bool = False) -> list[list[int]]:
+        """The trainings of each step of a wave of which `size` begin rung `first`, to the last rung, by their images.
 
         `baseline`: one of them goes through all.
         """
-        images, size = 0, size - baseline
+        steps, size = list[list[int]](), size - baseline
         for rung in range(first, len(self.plan.recipe.rungs)):
-            images += (size + baseline) * images_of(self.plan, rung)
+            steps.append([images_of(self.plan, rung)] * (size + baseline))
             size = math.ceil(size * self.plan.recipe.keep)
-        return images
+        return steps
 
     def in_time(self, size: int, waves: Sequence[Sequence[Entry]]) -> bool:
         """Whether another wave, and what is under way, are likely to end before the deadline."""
         if self.halt.deadline == math.inf or not self.trained:
             return True
-        now, images = time.monotonic(), self.wave(size)
+        steps = self.steps(size)
         for wave, entries in enumerate(waves):
             under_way = [entry for entry in entries if entry.state is None]
             baseline = any(entry.index == 0 for entry in under_way)
-            images += self.wave(len(under_way), len(waves) - wave, baseline)
+            for step, jobs in zip(steps, self.steps(len(under_way), len(waves) - wave, baseline), strict=False):
+                step += jobs
+        now = time.monotonic()
         measuring = self.measured / len(waves)  # of a wave
-        rate = (now - self.begun - self.measured) / self.trained
-        return now + measuring + images * rate <= self.halt.deadline
+        rate = (now - self.begun - self.measured) / self.trained  # of all workers
+        alone = max(rate, self.spent / self.trained)  # of one: no step is over before its longest training
+        seconds = sum(max(sum(step) * rate, max(step, default=0) * alone) for step in steps)
+        return now + measuring + seconds <= self.halt.deadline
 
     def measuring(self, entry: Entry) -> None:
         """Hears that a network is being measured."""
@@ -122,8 +128,9 @@ class Account:
         """Hears that a rung is done."""
         self.partly.pop(entry.index, None)
         self.work += images_of(self.plan, rung)
-        self.trained += trained * images_of(self.plan, rung)
         if trained:
+            self.trained += images_of(self.plan, rung)
+            self.spent += sum(score.train_seconds + score.val_seconds for score in entry.scores if score.rung == rung)
             self._tell(entry, rung)
 
     def _tell(self, entry: Entry, rung: int, measuring: bool = False) -> None:

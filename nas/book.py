@@ -67,20 +67,26 @@ class Book:
         if self.best:
             write_best(run, self.best)
 
-    def wave(self, wave: int, size: int) -> list[Candidate]:
-        """The candidates of `wave` where `size` that were not refused have ended on disk, else none."""
+    def wave(self, wave: int, first: int, size: int) -> list[Candidate]:
+        """The candidates of `wave`, of which `first` is the first, where all of them have ended on disk, else none.
+
+        All: `size` that were not refused, with no line taken out between them.
+        """
         trials = self.waves.get(wave, [])
         if sum(trial.state != "refused" for trial in trials) < size:
+            return []
+        if [trial.index for trial in trials] != list(range(first, first + len(trials))):
             return []
         return [candidate_of(trial) for trial in trials]
 
     def outcome(self, entry: Entry, rung: int) -> Outcome | None:
         """What an earlier process found of this network at this rung."""
         known = self.trials.get(entry.index)
-        if known and len(known.scores) > rung:
-            return Outcome(known.scores[rung])
-        if known and known.error is not None:
-            return Outcome(None, None, known.error)
+        if known and known.arch_id == entry.id:
+            if len(known.scores) > rung:
+                return Outcome(known.scores[rung])
+            if known.error is not None:
+                return Outcome(None, None, known.error)
         score = self.scores.get((entry.index, entry.id, rung))
         return Outcome(score) if score else None
 

@@ -50,6 +50,7 @@ class Proxy:
         data = shrunk(data, rung.resolution or data.resolution)
         recipe, images = self.plan.recipe, data.train.first(rung.images)
         part = recipe.part(number)
+        torch.manual_seed(seed)  # of what is dropped out: the same, whether or not another rung went before it here
         epochs = train(model, optimiser, data, images, rung.epochs, recipe, seed, tick, part)
         started = time.perf_counter()
         val = data.val.first(rung.val_images)

@@ -78,20 +78,23 @@ def moved(room: Path, folder: Path, last: str, stale: Iterable[str]) -> None:
 def drop_torn_line(file: Path) -> None:
     """Cuts off a last line that is half a record, left by a process that was killed while writing.
 
-    A whole record that only lacks its newline, as editors leave it, gets one.
+    A whole record that only lacks its newline, as editors leave it, gets one. The file's times stay: they tell when
+    the process was killed.
     """
     if not file.exists():
         return
+    times = file.stat()
     with file.open("rb+") as handle:
         content = handle.read()
         start = content.rfind(b"\n") + 1
-        if start == len(content):  # nothing torn: not even the file's time is touched
+        if start == len(content):
             return
         try:
             json.loads(content[start:])
             handle.write(b"\n")
         except ValueError:
             handle.truncate(start)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def put_whole(file: Path, content: bytes) -> None:

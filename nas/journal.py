@@ -57,6 +57,8 @@ def frozen(space: Space, trial: Trial, objective: Sequence[str]) -> FrozenTrial:
     attributes = {"index": trial.index, "arch_id": trial.arch_id, **to_data(trial.cost)}
     if trial.latency:
         attributes["latency_ms"] = trial.latency.median_ms
+    if trial.scores:
+        attributes["train_loss"] = trial.scores[-1].train_loss
     told = trial.state in ("complete", "pruned")
     latency = trial.latency.median_ms if trial.latency else None
     known = {"accuracy": trial.score or 0.0, "latency": latency, **to_data(trial.cost)}

@@ -29,7 +29,7 @@ def knobs(search: Searched) -> Knobs:
 
     Raises ValueError where it has trained fewer than 8 networks besides the anchors.
     """
-    drawn = [trial for trial in search.trials if trial.scores and trial.choices and not trial.anchor]
+    drawn = drawn_of(search.trials)
     if len(drawn) < LEAST:
         raise ValueError(
             f"importance needs {LEAST} trained networks besides the anchors, got {len(drawn)}: {search.run}"
@@ -40,6 +40,11 @@ def knobs(search: Searched) -> Knobs:
     if recipe.judge == "loss":
         choices = [replace(one, points=_percent(one.points)) for one in choices]
     return Knobs(search.run, search.plan.dataset, recipe, len(drawn), tuple(shares(drawn, merits)), tuple(choices))
+
+
+def drawn_of(trials: Sequence[Trial]) -> list[Trial]:
+    """Those of `trials` that tell of knobs: drawn from the space, and trained."""
+    return [trial for trial in trials if trial.scores and trial.choices and not trial.anchor]
 
 
 def shares(trials: Sequence[Trial], merits: Sequence[float]) -> list[Share]:

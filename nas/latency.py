@@ -8,7 +8,8 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,20 +84,24 @@ def energy_of(arch: Arch, meter: Meter, asked: bool = True, seconds: float = 3.0
         counted()
     except Exception as error:  # of pynvml's own, and of the file system
         return f"not available on this machine: no {'NVML' if cuda else 'RAPL'} counter that may be read ({error})"
-    run = (
-        agent.opened(onnx_bytes(arch), meter.threads, meter.batch)
-        if meter.runtime == "onnxruntime"
-        else _opened(arch, meter)
-    )
-    run()
-    images, joules, begun = 0, counted(), time.perf_counter()
-    while time.perf_counter() - begun < seconds:
-        run()
-        images += meter.batch
-    joules, taken = counted() - joules, time.perf_counter() - begun
+    if meter.runtime == "onnxruntime":
+        times, joules, taken = _spent(agent.opened(onnx_bytes(arch), meter.threads, meter.batch), counted, seconds)
+    else:
+        with _threads(meter.threads):
+            times, joules, taken = _spent(_opened(arch, meter), counted, seconds)
     if joules <= 0:
         return f"not available on this machine: its {counters} counted {joules:g} J"
-    return Energy(joules / images, joules / taken, counters)
+    return Energy(joules / (times * meter.batch), joules / taken, counters)
+
+
+def _spent(run: agent.Run, counted: Callable[[], float], seconds: float) -> tuple[int, float, float]:
+    """How often `run` was run in `seconds`, after once before; the joules that `counted` meanwhile; the seconds."""
+    run()
+    times, joules, begun = 0, counted(), time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        run()
+        times += 1
+    return times, counted() - joules, time.perf_counter() - begun
 
 
 def _rapl() -> float:
@@ -121,21 +126,30 @@ def _on_torch(arch: Arch, reference: Arch, meter: Meter) -> Latency:
 
     if meter.runtime.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError("runtime cuda needs a CUDA device, torch finds none here; take --runtime torch or onnxruntime")
-    before = torch.get_num_threads()
-    torch.set_num_threads(meter.threads)
-    try:
+    with _threads(meter.threads):
         if meter.runtime.endswith("compiled"):  # once: it takes a minute or two
             one, other = _opened(arch, meter), _opened(reference, meter)
             figures = agent.timed(lambda: one, lambda: other, meter.seconds, meter.precision)
         else:
             both = (lambda: _opened(arch, meter)), (lambda: _opened(reference, meter))
             figures = agent.timed(*both, meter.seconds, meter.precision)
-    finally:
-        torch.set_num_threads(before)
     device = torch.cuda.get_device_name() if meter.runtime.startswith("cuda") else agent.device()
     said = {"runtime": f"torch {torch.__version__} {meter.runtime}", "device": device}
     asked = {"threads": meter.threads, "batch": meter.batch, "reference": meter.reference}
     return from_data(Latency, {**figures, **said, **asked})
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """In which torch runs on `number` threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _opened(arch: Arch, meter: Meter) -> agent.Run:

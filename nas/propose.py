@@ -280,8 +280,8 @@ class Proposer:
         for name in self.plan.objective:
             if name != "accuracy":
                 all_spent = [spent(item.candidate, name) for item in told]
-                low, high = math.log(min(all_spent)), math.log(max(all_spent))
-                limits[name] = math.exp(rng.uniform(low, high))
+                low, high = math.log1p(min(all_spent)), math.log1p(max(all_spent))  # some networks cost nothing
+                limits[name] = math.expm1(rng.uniform(low, high))
         return lambda candidate: all(spent(candidate, name) <= limit for name, limit in limits.items())
 
     def _at_random(self, rng: random.Random, new: Collection[str], foretold: Foretold | None) -> Candidate | None:

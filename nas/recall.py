@@ -48,11 +48,12 @@ def viewed(path: Path) -> "tuple[View, list[str]]":
     one, problems = searched(path)
 
     from nas.journal import importance
+    from nas.knobs import drawn_of
     from nas.report import View
 
     found = read_value(Run(path), "calibration", Calibration)
-    trained = [trial for trial in one.trials if trial.scores and trial.choices]
-    mattered = importance(trained, [merit(trial.scores[0], one.plan.recipe.judge) for trial in trained])
+    drawn = drawn_of(one.trials)
+    mattered = importance(drawn, [merit(trial.scores[0], one.plan.recipe.judge) for trial in drawn])
     return View(one.run, one.plan, one.trials, one.best, one.tallies, mattered, found, BASELINE), problems
 
 

@@ -106,7 +106,9 @@ def train(
 ) -> Epochs:
     """Trains `model` in place for `epochs` passes over `images`, through `part` of a learning-rate cycle.
 
-    The loss is the mean over the last steps, `recipe.tail` of all. Order, crops and flips follow from `seed` alone.
+    The loss is the mean over the last steps, `recipe.tail` of all. Order, crops and flips follow from `seed` alone,
+    what is dropped out from torch's own generator; in the last steps nothing is, where networks are judged by their
+    loss: dropout would be held against those that have it.
     Raises Diverged where the loss is not finite: at once on the CPU, at the end on CUDA.
     """
     keep_freed_memory()
@@ -121,8 +123,11 @@ def train(
     tail = max(1, round(recipe.tail * steps))
     total, start = torch.zeros((), device=where), time.perf_counter()
     for epoch in range(epochs):
-        for i, index in enumerate(torch.randperm(len(images), generator=rng).chunk(batches)):
+        for i, index in enumerate(torch.randperm(len(images), generator=rng).tensor_split(batches)):
             step = epoch * batches + i
+            if step == steps - tail and recipe.judge == "loss":
+                for dropout in (module for module in model.modules() if isinstance(module, nn.Dropout)):
+                    dropout.eval()
             for group in optimiser.param_groups:
                 group["lr"] = recipe.lr * one_cycle(begin + (end - begin) * step / steps)
             batch = augmented(padded, index, data.resolution, data.flip, rng)

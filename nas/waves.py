@@ -134,7 +134,7 @@ class _Door:
 
     def wave(self, wave: int, size: int, before: Sequence[Entry]) -> list[Entry]:
         """The entries of `wave`, of which `size` are to be trained, or fewer where no more keep the budget."""
-        entries = self.entered(wave, len(before), self.book.wave(wave, size), size)
+        entries = self.entered(wave, len(before), self.book.wave(wave, len(before), size), size)
         if not entries and wave not in self.tallies:  # before any of them is on disk: the search may be grown meanwhile
             self._tell(wave, {"asked": size})
         known, seen = [_known(entry, self.plan) for entry in before], {entry.id for entry in before}

@@ -275,8 +275,8 @@ def export(
     from nas.takehome import check_free, deliver
 
     with refusing(), working(quiet) as watch:
-        if to:
-            check_free(to)
+        if to or taken.course is None:  # else it is the export folder of a training of ours
+            check_free(taken.export)
         try:
             exported = deliver(taken, names, seconds, int8_loss, watch)
         except OSError as error:

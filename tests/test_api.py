@@ -137,6 +137,14 @@ def test_a_front() -> None:
     assert found > 0.97 * whole
 
 
+def test_a_front_of_networks_of_which_one_costs_nothing() -> None:
+    def spent(layers: tuple[str, ...]) -> int:
+        return macs(layers) - 1_000_000
+
+    result = search(LAYERS, "60MFLOPs", worth, trials=60, seed=0, cost=spent, objective="accuracy,macs")
+    assert result.front[-1].cost.macs == 0
+
+
 def test_hypervolume_and_ranks_by_brute_force() -> None:
     rng = random.Random(0)
     for dimensions in (1, 2, 3):

@@ -17,7 +17,7 @@ from nas.findings import Estimate, Knobs, Worth
 from nas.outcome import Outcome, Session
 from nas.plan import Budget, Plan
 from nas.propose import Proposer
-from nas.recall import compared
+from nas.recall import compared, viewed
 from nas.recipes import TRAININGS
 from nas.runs import Run, append_session, create, end_killed, locked, open_course, read_sessions, write_value
 from nas.space import fitted, shared
@@ -117,13 +117,16 @@ def test_a_process_that_was_killed_ended_when_it_last_wrote(here: Path) -> None:
     append_session(run, SESSION)
     (run.path / "work").mkdir(exist_ok=True)
     (run.path / "work" / "state").touch()
+    with (run.path / "trials.jsonl").open("w") as file:
+        file.write('{"index": 0, "wa')  # what it was killed over
     for path in (*run.path.glob("*.jsonl"), run.path / "work" / "state"):
         os.utime(path, (1_795_000_000, 1_795_000_000))
     (run.path / "report.html").touch()  # looked at later
-    with locked(run):  # which mends what was torn, and touches nothing else
+    with locked(run):  # which mends what was torn, and leaves its time as it was
         end_killed(run)
     (session,) = read_sessions(run)
     assert session == replace(SESSION, ended="2026-11-18T11:06:40+00:00")
+    assert (run.path / "trials.jsonl").read_text() == ""
     end_killed(run)
     assert len((run.path / "sessions.jsonl").read_text().splitlines()) == 2
 
@@ -152,6 +155,8 @@ def test_the_knob_that_matters_is_found(searched: Result, monkeypatch: pytest.Mo
     assert found.axes[0].axis == "stem.act" and found.axes[0].share.low > 0.3
     (best,) = [row for row in found.choices if (row.knob, row.choice) == ("stem.act", "hswish")]
     assert 9 < best.points.low <= best.points.value <= best.points.high < 11
+    view, _ = viewed(searched.path)
+    assert {row.axis: row.share.value for row in found.axes} == view.importance  # of the same networks
     assert "hswish" in nas_here("importance", str(searched.path)).stdout
     (data,) = json.loads(nas_here("importance", str(searched.path), "--json").stdout)
     assert data["networks"] == found.networks == 40 and data["axes"][0]["axis"] == "stem.act"

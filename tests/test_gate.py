@@ -181,6 +181,18 @@ def test_latencies_on_disk(tmp_path: Path) -> None:
     assert read_measured(run) == [*found, found[1]]
 
 
+def test_a_refused_line_taken_out_is_written_again(tmp_path: Path) -> None:
+    plan = timed_plan(Budget(25_000_000, latency_ms=1.2), trials=8)
+    whole = searched(tmp_path / "a", plan, Stopwatch(drift=0))
+    file = tmp_path / "a" / "trials.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    refused = [trial.index for trial in whole.trials if trial.state == "refused" and trial.wave]
+    assert len(refused) > 2
+    for index in refused[:3]:
+        file.write_text("".join(line for line in lines if f'"index": {index},' not in line))
+        assert searched(tmp_path / "a", plan, Stopwatch(dies_at=0)) == whole
+
+
 def test_no_limit_no_measuring(tmp_path: Path) -> None:
     plan = plan_for(Budget(25_000_000))
     watch = Stopwatch()

@@ -4,12 +4,14 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from select import select
 
 import pytest
+import torch
 
 from nas import latency
 from nas.latency import asking, energy_of, measured, understood
@@ -155,6 +157,16 @@ def test_energy_is_counted_where_there_are_counters(tmp_path: Path, monkeypatch:
     assert isinstance(found, Energy) and found.joules_per_image > 0
     assert found.watts == pytest.approx(3 / 0.01, rel=0.9)
     assert energy_of(SMALL, METER, asked=False) is None
+    counts, threads = iter([1.0, 1.0, 4.0]), list[int]()
+
+    def opened(*_: object) -> Callable[[], None]:
+        return lambda: threads.append(torch.get_num_threads())
+
+    monkeypatch.setattr(latency, "_rapl", lambda: next(counts))
+    monkeypatch.setattr(latency, "_opened", opened)
+    before = torch.get_num_threads()
+    energy_of(SMALL, replace(METER, runtime="torch", threads=before + 1), seconds=0.01)
+    assert set(threads) == {before + 1} and torch.get_num_threads() == before
     assert energy_of(SMALL, by("x")) == "not available: the counters of pi are not read"
 
 

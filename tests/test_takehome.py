@@ -221,6 +221,9 @@ def test_weights_of_others_come_with_their_network_and_dataset(tmp_path: Path) -
     done = nas_here(*given, "--dataset", "digits", "--seconds", "0")
     assert done.returncode == 0, done.stderr
     assert "how they were trained is not known" in (tmp_path / "export" / "README.md").read_text()
+    (tmp_path / "export" / "export.json").unlink()  # as if the folder were someone else's
+    again = nas_here(*given, "--dataset", "digits", "--seconds", "0")
+    assert again.returncode == 2 and "README.md would be written over" in again.stderr
 
 
 def test_what_cannot_be_taken_home_is_one_line(run: Run, tmp_path: Path) -> None:

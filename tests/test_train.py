@@ -108,6 +108,27 @@ def test_the_loss_is_of_the_last_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(losses) == 16 and epochs.loss == pytest.approx(sum(losses[-steps:]) / steps)
 
 
+def test_networks_that_are_judged_by_their_loss_drop_nothing_out_in_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, dropping = bright_or_dark(64), list[bool]()
+    model = build(replace(ARCH, classes=2, head=replace(ARCH.head, dropout=0.5)))
+    (dropout,) = (module for module in model.modules() if isinstance(module, torch.nn.Dropout))
+    dropout.register_forward_pre_hook(lambda module, _: dropping.append(module.training))
+    for judge, tail in (("loss", 4), ("top1", 0)):
+        recipe = replace(RECIPE, batch=8, tail=0.25, judge=judge)
+        dropping.clear()
+        train(model, sgd(model, recipe), data, data.train, 2, recipe, 0)
+        assert dropping == [True] * (16 - tail) + [False] * tail
+
+
+def test_no_batch_has_a_single_image() -> None:  # of which batch norm would have no variance, at 1x1
+    for images in (5, 9, 33):
+        data, seen = bright_or_dark(images), list[int]()
+        model = build(replace(ARCH, classes=2))
+        recipe = replace(RECIPE, batch=4)
+        train(model, sgd(model, recipe), data, data.train, 1, recipe, 0, seen.append)
+        assert sum(seen) == images and 2 <= min(seen) and max(seen) <= 4 and len(seen) == -(-images // 4)
+
+
 def test_weight_decay_spares_norms_and_biases() -> None:
     model = build(ARCH)
     decayed, spared = sgd(model, RECIPE).param_groups
@@ -148,6 +169,11 @@ def test_a_candidate_goes_on_from_its_own_state() -> None:
     assert (anew.top1, anew.train_loss) == (second.top1, second.train_loss)
     assert first.images == 64 and first.val_images == 32
     assert state and end is None  # nothing comes after the last rung
+    # The same images are dropped out of, however it came to the second rung.
+    head = replace(ARCH, head=replace(ARCH.head, dropout=0.5))
+    _, state = proxy(head, 0)
+    torch.rand(7)
+    assert proxy(head, 1, state)[0].train_loss == proxy(head, 1)[0].train_loss
     # One whose state is there and whose score was lost is trained all over again.
     again, _ = proxy(ARCH, 0, state)
     assert (again.top1, again.train_loss) == (first.top1, first.train_loss)

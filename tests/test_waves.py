@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.account import Halt, Progress, images_of
+from nas import runs
+from nas.account import Account, Halt, Progress, images_of
 from nas.arch import Anchor, Arch, Head, arch_id, cost
-from nas.book import prolong
+from nas.book import Book, prolong
 from nas.plan import Budget, Plan, Recipe
 from nas.propose import STARTUP, cheapest
-from nas.runs import Run, RunFailed, append_trial, create, locked, open_run, read_best, read_trials
+from nas.runs import Run, RunFailed, create, locked, open_run, read_best, read_trials
 from nas.space import Space, of, one_of, sample
-from nas.trial import Score, Trial
+from nas.trial import Score, Trial, restored
 from nas.values import from_json
 from nas.waves import search
 from nas.workers import Evaluate, Here
@@ -229,6 +230,18 @@ def test_no_wave_is_begun_that_would_not_end_in_time(
     assert run_search(tmp_path / "20", plan) == whole
 
 
+@pytest.mark.parametrize(("deadline", "in_time"), [(8.9, False), (9.1, True)])
+def test_no_step_is_over_before_its_longest_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deadline: float, in_time: bool
+) -> None:
+    plan = replace(plan_for(BUDGET), recipe=LADDER)
+    run = create(tmp_path / "a", plan)
+    account = Account(plan, lambda _: None, Halt(deadline=deadline), Book(run, LOWRES, plan, restored))
+    account.begun, account.trained, account.spent = -5.0, 640, 10.0  # two workers: 128 images a second, 64 one alone
+    monkeypatch.setattr("nas.account.time.monotonic", lambda: 0.0)
+    assert account.in_time(4, [[]]) == in_time  # 4 x 64 images, 128, and 320: 2 + 2 + 5 seconds
+
+
 def test_a_line_taken_out_is_trained_again(tmp_path: Path) -> None:
     plan = plan_for(BUDGET)
     trials = run_search(tmp_path / "a", plan)
@@ -321,21 +334,36 @@ def test_three_failures_in_a_row_end_the_search(tmp_path: Path) -> None:
     assert [trial for trial in trials if trial.state == "failed"] == [t for t in kept if t.state == "failed"]
 
 
-def test_a_full_disk_ends_the_search_and_keeps_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, written = plan_for(BUDGET), []
+@pytest.mark.parametrize("call", ["append_trial", "append_score", "write_work"])
+@pytest.mark.parametrize("nth", [0, 5])
+def test_a_full_disk_ends_the_search_and_keeps_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, nth: int
+) -> None:
+    def stateful(arch: Arch, rung: int, state: bytes | None, tick: Tick) -> tuple[Score, bytes]:
+        assert state is None or state == arch_id(arch).encode()
+        return fake_evaluate(arch, rung, None, tick)[0], arch_id(arch).encode()
 
-    def full(run: object, trial: Trial) -> None:
-        if len(written) == 9:
+    plan, calls, run = plan_for(BUDGET), list[object](), tmp_path / "a"
+    write = getattr(runs, call)
+
+    def full(*args: object) -> None:
+        if len(calls) == nth:
+            if call != "write_work":  # half a line is what goes on the disk
+                file = run / ("trials.jsonl" if call == "append_trial" else "work/scores.jsonl")
+                file.parent.mkdir(exist_ok=True)
+                with file.open("a") as handle:
+                    handle.write('{"index": 3, "wa')
             raise OSError(28, "No space left on device")
-        written.append(trial)
-        append_trial(run, trial)  # type: ignore[arg-type]
+        calls.append(args)
+        write(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr("nas.book.append_trial", full)
+        patch.setattr(f"nas.book.{call}", full)
         with pytest.raises(OSError, match="No space left"):
-            run_search(tmp_path / "a", plan)
-    assert sorted(t.index for t in written) == [t.index for t in read_trials(open_run(tmp_path / "a")[0])[0]]
-    assert run_search(tmp_path / "a", plan) == run_search(tmp_path / "b", plan)
+            run_search(run, plan, evaluate=stateful)
+    if call == "append_trial":
+        assert len(read_trials(open_run(run)[0])[0]) == nth
+    assert run_search(run, plan, evaluate=stateful) == run_search(tmp_path / "b", plan, evaluate=stateful)
 
 
 def test_an_impossible_budget_names_the_smallest_cost() -> None:
@@ -369,6 +397,7 @@ def test_the_journal_opens_in_optuna_with_all_trials(tmp_path: Path) -> None:
     )
     study = optuna.load_study(study_name="nas", storage=storage)
     assert sorted(t.user_attrs["index"] for t in study.trials) == list(range(len(trials)))
+    assert all("train_loss" in t.user_attrs for t in study.trials if t.intermediate_values)
     assert study.best_value == max(t.score or 0 for t in trials if t.state == "complete")
     run_search(tmp_path / "a", plan_for(BUDGET))
     assert len(study.get_trials()) == len(trials)
