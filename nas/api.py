@@ -17,6 +17,7 @@ from nas.arch import Anchor, Arch
 from nas.arch import cost as cost_on_paper
 from nas.book import prolong
 from nas.calibrate import Trainers
+from nas.conditions import cores
 from nas.gate import Measure
 from nas.graph import Cost
 from nas.pareto import front
@@ -262,13 +263,16 @@ def crew(
     workers: int | None,
     ray_address: str | None = None,
     cpus: float = 1,
-    gpus: float = 0,
+    gpus: float | None = None,
     limit: float = LIMIT,
 ) -> Iterator[Workers]:
-    """Workers for as long as they are needed: this process for one, Ray for several or for a cluster."""
+    """Workers for as long as they are needed: this process for one, Ray for several, for a cluster, for its GPUs.
+
+    `workers`: by default one a core. The others: see `nas.workers.OnRay`.
+    """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    if workers == 1 and ray_address is None:
+    if ray_address is None and (workers or cores()) == 1 and cpus == 1 and gpus is None:
         yield Here(evaluate)
         return
     hands = OnRay(evaluate, workers, ray_address, cpus, gpus, limit)

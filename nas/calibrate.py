@@ -14,10 +14,11 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from nas.arch import Arch, cost
+from nas.conditions import at_work
 from nas.findings import Agreement, Calibration, Estimate
 from nas.plan import LONGER, Plan, Recipe, Rung
 from nas.propose import Candidate, Proposer
-from nas.runs import Run, RunFailed, append_score, forget_all, locked, read_scores, read_work, write_value, write_work
+from nas.runs import Run, RunFailed, append_score, forget_all, read_scores, read_work, write_value, write_work
 from nas.space import Space, axes, encode
 from nas.surrogate import Describer
 from nas.trial import Score, identity
@@ -91,7 +92,7 @@ def calibrate(
     def tick(job: Job, _: int) -> None:
         watch(trainings[job.key].name, done, planned)
 
-    with locked(run):
+    with at_work(run):
         scores = read_scores(run)
         for step in range(max(len(recipe.rungs) for recipe in recipes)):
             jobs = []

@@ -4,8 +4,9 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +15,7 @@ from subprocess import DEVNULL, SubprocessError, check_output
 from nas import __version__
 from nas.agent import device
 from nas.outcome import Session
+from nas.runs import Run, append_session, end_killed, locked
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
@@ -38,6 +40,22 @@ def cores() -> int:
 def now() -> str:
     """Date and time, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def at_work(run: Run) -> Iterator[None]:
+    """Holds the run for this process alone, and puts on disk when and under which conditions it was at work there.
+
+    Raises RunInUse where another process is.
+    """
+    with locked(run):
+        end_killed(run)
+        here = session()
+        append_session(run, here)
+        try:
+            yield
+        finally:
+            append_session(run, replace(here, ended=now()))
 
 
 def session() -> Session:

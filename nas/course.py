@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.arch import arch_id, cost
-from nas.conditions import versions
+from nas.conditions import at_work, versions
 from nas.data import Data, load_test
 from nas.evaluate import loaded
 from nas.fit import begun, by_class, network, restored, right, state, train_epoch, training_images
@@ -23,7 +23,6 @@ from nas.runs import (
     Run,
     RunFailed,
     forget_checkpoint,
-    locked,
     read_checkpoint,
     read_history,
     read_value,
@@ -120,7 +119,7 @@ def train(run: Run, course: Course, workers: Workers, watch: Watch = lambda _: N
     A course that has ended is not trained, nor its test images read, again. Raises ValueError where a checkpoint cannot
     be gone on from, RunFailed where a seed's training fails.
     """
-    with locked(run):
+    with at_work(run):
         if done := read_value(run, "result", Outcome):
             return done
         data = loaded(course.dataset, course.data)

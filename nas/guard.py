@@ -4,7 +4,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -52,19 +51,11 @@ def interruptible(halt: "Halt") -> Iterator[None]:
 @contextmanager
 def keeping(command: str, folder: "Run") -> Iterator[None]:
     """Turns what ends a run early into an error line that says how it is gone on with."""
-    from nas.conditions import now, session
-    from nas.runs import RunFailed, RunInUse, append_session, end_killed, locked
+    from nas.runs import RunFailed, RunInUse
 
     kept = f"what is finished is kept: nas {command} --resume {folder.path}"
-    here = session()
     try:
-        with locked(folder):  # one that is refused was not at work here
-            end_killed(folder)
-            append_session(folder, here)
-        try:
-            yield
-        finally:
-            append_session(folder, replace(here, ended=now()))
+        yield
     except KeyboardInterrupt:
         fail(f"interrupted; {kept}", 130)
     except (RunInUse, ConnectionError) as error:

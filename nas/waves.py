@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from nas.account import Account, Halt, Watch, images_of
 from nas.arch import Anchor, cost
 from nas.book import Book, Entry, candidate_of
+from nas.conditions import at_work
 from nas.gate import Gate, Measure
 from nas.pareto import point, ranks
 from nas.plan import Plan
@@ -28,7 +29,6 @@ from nas.runs import (
     RunFailed,
     append_tally,
     forget_all,
-    locked,
     read_tallies,
     read_work,
     write_best,
@@ -71,7 +71,7 @@ def search(
     if plan.timed and not measure:
         raise ValueError("the plan asks for latency: say what measures it")
     halt = halt or Halt()
-    with locked(run):
+    with at_work(run):
         book = Book(run, space, plan, restore)
         account = Account(plan, watch, halt, book)
         proposer = Proposer(plan, space, costs)

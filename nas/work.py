@@ -54,7 +54,10 @@ def search(
         str | None, typer.Option(help="A running Ray cluster to train on: auto, or HOST:PORT.")
     ] = None,
     cpus: Annotated[float, typer.Option(help="CPUs that a worker takes, on Ray.")] = 1.0,
-    gpus: Annotated[float, typer.Option(help="GPUs that a worker takes, on Ray; 0.5: two share one.")] = 0.0,
+    gpus: Annotated[
+        float | None,
+        typer.Option(help="GPUs that a worker takes, on Ray; 0.5: two share one; 0: the CPU. By default a share."),
+    ] = None,
     time_limit: Annotated[
         str | None, typer.Option(help="End in time with what is there: 90s, 30m, 2h. It can be resumed.")
     ] = None,
@@ -94,11 +97,10 @@ def search(
     from search_spaces import BASELINE
 
     halt = Halt(deadline=deadline)
-    number = workers or (cores() if ray_address is None else None)
     with (
         keeping("search", folder),
         interruptible(halt),
-        crew(trainer(plan), number, ray_address, cpus, gpus) as hands,
+        crew(trainer(plan), workers, ray_address, cpus, gpus) as hands,
         progress(quiet, folder, plan) as watch,
     ):
         found = run_waves(plan, where, anchors_for(plan), folder, hands, watch, halt, measure=measure_for(plan))
@@ -162,7 +164,7 @@ def calibrate(
         with (
             keeping("calibrate", folder),
             interruptible(halt),
-            crew(trainers(plan, recipes.recipes), workers or cores()) as hands,
+            crew(trainers(plan, recipes.recipes), workers) as hands,
             counting(quiet, folder) as watch,
         ):
             found = run_calibration(candidates, recipes.recipes, folder, hands, watch, halt)

@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import Any, Protocol, TypeAlias
 
+from nas.conditions import cores
 from nas.runs import RunFailed
 from nas.trial import Score
 
 ATTEMPTS = 2
 LIMIT = 3 * 3600.0  # seconds that a job may take on Ray
 ANSWER = 1 << 20  # bytes that a command may print
+SHARERS = 4  # workers that share a GPU, where nobody says otherwise
 
 Tick: TypeAlias = Callable[[int], None]
 """Told how many more images have been trained on."""
@@ -101,8 +103,9 @@ class Here:
 class OnRay:
     """Jobs side by side on Ray: on this machine, or on the cluster at `address`.
 
-    `number`: how many at a time; None: as many as there is room for. `cpus`, `gpus`: what each takes. Raises
-    ConnectionError where no cluster answers.
+    `number`: how many at a time; None: as many as there is room for. `cpus`, `gpus`: what each takes; `gpus` None: its
+    share of those there are, 0: it trains on the CPU. Raises ConnectionError where no cluster answers, RunFailed where
+    this machine has not what a worker takes.
     """
 
     def __init__(
@@ -111,7 +114,7 @@ class OnRay:
         number: int | None = None,
         address: str | None = None,
         cpus: float = 1,
-        gpus: float = 0,
+        gpus: float | None = None,
         limit: float = LIMIT,
     ) -> None:
         if address and address != "auto":
@@ -123,15 +126,20 @@ class OnRay:
         if self.begun:
             ray.init(
                 address=address or "local",
-                num_cpus=None if address else math.ceil((number or 1) * cpus),
+                num_cpus=None if address else math.ceil((number or cores()) * cpus),
                 include_dashboard=None if address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
         room = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        most = int(min(room.get("CPU", 0) / cpus if cpus else 1e9, room.get("GPU", 0) / gpus if gpus else 1e9))
-        self.number = number or max(1, most)
-        self.evaluate = ray.put(evaluate)
+        processors, cards = room.get("CPU", 0), int(room.get("GPU", 0))
+        if gpus is None:
+            number, gpus = shared(cards, number, int(processors)) if cards else (number, 0.0)
+        most = int(min(processors / cpus if cpus else 1e9, cards / gpus if gpus else 1e9))
+        if not most and not address:
+            raise RunFailed(f"a worker is to take {cpus:g} CPUs and {gpus:g} GPUs, here are {processors:g} and {cards}")
+        self.number = min(number or most, most) if not address else number or max(1, most)
+        self.evaluate, self.sees_gpus = ray.put(evaluate), gpus > 0
         self.task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_evaluated)
 
     def close(self) -> None:
@@ -150,7 +158,7 @@ class OnRay:
                 while waiting and len(running) < self.number and not stop():
                     job, attempt = waiting.pop(0)
                     tick(job, 0)
-                    task = self.task.remote(self.evaluate, job.arch, job.rung, job.state())
+                    task = self.task.remote(self.evaluate, job.arch, job.rung, job.state(), self.sees_gpus)
                     running[task] = (job, attempt, time.monotonic())
                 if not running:
                     return
@@ -182,6 +190,15 @@ class OnRay:
             return Outcome(None, None, str(error))
         except self.ray.exceptions.RayError as error:  # the worker was killed, its node lost, its memory short
             return Outcome(None, None, f"{type(error).__name__}: {error}")
+
+
+def shared(cards: int, number: int | None, processors: int) -> tuple[int, float]:
+    """How many workers there are, and what each takes of the GPUs, the `cards`, so that all have room.
+
+    `number` workers, or by default one a processor and at most SHARERS a card.
+    """
+    number = number or min(processors, SHARERS * cards)
+    return number, math.floor(10_000 / math.ceil(number / cards)) / 10_000  # Ray counts in ten thousandths
 
 
 def commanded(command: Sequence[str], content: bytes, timeout: float) -> bytes:
@@ -268,5 +285,9 @@ def _reach(address: str) -> None:
         raise ConnectionError(f"no Ray cluster answers at {address!r} ({error}); give HOST:PORT, or auto") from None
 
 
-def _evaluated(evaluate: Evaluate, arch: Any, rung: int, state: bytes | None) -> tuple[Score, bytes | None]:
+def _evaluated(
+    evaluate: Evaluate, arch: Any, rung: int, state: bytes | None, sees_gpus: bool
+) -> tuple[Score, bytes | None]:
+    if not sees_gpus:  # Ray hides those of other workers, but none from a worker that takes none
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     return evaluate(arch, rung, state, lambda _: None)

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import ray
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nas.plan import Budget
-from nas.runs import create
+from nas.runs import RunFailed, create
 from nas.trial import Score, Trial
 from nas.waves import search
-from nas.workers import Here, Job, OnRay, Outcome, Tick, Workers
+from nas.workers import Here, Job, OnRay, Outcome, Tick, Workers, shared
 from search_spaces import LOWRES, lowres
 from tests.conftest import fake_evaluate, plan_for, score
 
@@ -27,8 +29,8 @@ PLAN = plan_for(Budget(macs=25_000_000), trials=16)
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """A Ray of four CPUs on this machine."""
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    """A Ray of four CPUs on this machine, which is told that there are two GPUs."""
+    ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -73,6 +75,26 @@ def test_one_two_and_four_workers_find_the_same(tmp_path: Path, cluster: None) -
     assert len(here) == 18 and {trial.state for trial in here} == {"complete", "pruned", "refused"}
     for number in (2, 4):
         assert trials_of(tmp_path / str(number), OnRay(fake_evaluate, number)) == here
+
+
+def test_workers_share_the_gpus(cluster: None) -> None:
+    def seen(_network: Any, rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, bytes]:
+        return score(rung, 50.0), os.environ["CUDA_VISIBLE_DEVICES"].encode()
+
+    workers = OnRay(seen)
+    assert workers.number == 4
+    assert {outcome.state for outcome in outcomes(workers, jobs(*range(6))).values()} <= {b"0", b"1"}
+    assert {outcome.state for outcome in outcomes(OnRay(seen, gpus=0), jobs(0)).values()} == {b""}
+    assert OnRay(seen, 4, gpus=1).number == 2  # the others would have waited, and their time run out
+    with pytest.raises(RunFailed, match="take 1 CPUs and 3 GPUs, here are 4 and 2"):
+        OnRay(seen, 1, gpus=3)
+
+
+@given(st.integers(1, 16), st.none() | st.integers(1, 200), st.integers(1, 256))
+def test_all_that_share_gpus_have_room(cards: int, number: int | None, processors: int) -> None:
+    workers, share = shared(cards, number, processors)
+    assert workers == (number or min(processors, 4 * cards)) and 0 < share <= 1
+    assert cards * (10_000 // round(share * 10_000)) >= workers
 
 
 def test_a_job_that_fails_is_tried_again_once(tmp_path: Path, cluster: None) -> None:
