@@ -184,7 +184,10 @@ class Scored:
     def __call__(self, network: Any, rung: int, state: bytes | None, tick: Tick) -> tuple[Score, bytes | None]:
         """The score of a rung, and no state."""
         begun = time.perf_counter()
-        value = float(self.evaluate(network, rung))
+        try:
+            value = float(self.evaluate(network, rung))
+        except OSError as error:  # of what it reaches for; those of workers are the run's, of a full disk
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
         if not math.isfinite(value):
             raise ValueError(f"evaluate must give a finite score, got {value}")
         tick(1)
@@ -231,13 +234,16 @@ def proxy_plan(
 
 
 def filled(recipe: Recipe, images: int, val_images: int) -> Recipe:
-    """`recipe` with rungs that take no more images than there are, in batches small enough for STEPS of them."""
+    """`recipe` with rungs that take no more images than there are, in batches small enough for STEPS of them.
+
+    None is below three: an odd number of images in twos leaves one alone.
+    """
     rungs = tuple(
         replace(rung, images=min(rung.images, images), val_images=min(rung.val_images, val_images))
         for rung in recipe.rungs
     )
     fewest = min(rung.images * rung.epochs for rung in rungs)
-    return replace(recipe, rungs=rungs, batch=min(recipe.batch, max(2, fewest // STEPS)))
+    return replace(recipe, rungs=rungs, batch=min(recipe.batch, max(3, fewest // STEPS)))
 
 
 def trainer(plan: Plan) -> Evaluate:

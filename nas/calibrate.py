@@ -24,7 +24,7 @@ from nas.surrogate import Describer
 from nas.trial import Score, identity
 from nas.workers import Evaluate, Job, Tick, Workers
 
-DRAWN = 30  # networks among which the diverse ones are found
+DRAWN = 30  # networks, at least, among which the diverse ones are found
 RESAMPLES = 2_000  # of the networks, for intervals
 
 
@@ -49,7 +49,7 @@ def diverse(plan: Plan, space: Space, number: int, first: Sequence[Arch]) -> lis
     """
     describer = Describer(axes(space))
     chosen = [Candidate(arch, encode(space, arch), cost(arch), identity(arch)) for arch in first[:number]]
-    others = Proposer(plan, space, cost).proposed(0, DRAWN, (), {candidate.id for candidate in chosen})
+    others = Proposer(plan, space, cost).proposed(0, max(DRAWN, 3 * number), (), {candidate.id for candidate in chosen})
     if len(chosen) + len(others) < number:
         raise ValueError(f"space {space.name} has no {number} networks that keep {plan.budget}; ask for fewer")
     rows = {c.id: describer(c.arch, c.choices, c.cost).choices for c in (*chosen, *others)}
@@ -89,8 +89,9 @@ def calibrate(
     planned = sum(_images(rung) for training in trainings for rung in training.recipe.rungs)
     done = 0
 
-    def tick(job: Job, _: int) -> None:
-        watch(trainings[job.key].name, done, planned)
+    def tick(job: Job, images: int) -> None:
+        if not images:  # it begins
+            watch(trainings[job.key].name, done, planned)
 
     with at_work(run):
         scores = read_scores(run)

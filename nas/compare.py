@@ -26,7 +26,7 @@ class Searched:
 
     @property
     def looked_at(self) -> dict[str, int]:
-        """How many networks were "drawn" for it, and how many of them were refused, by why; anchors aside."""
+        """How many networks were "drawn" for it, how many of them were refused, by why, or "let in"; anchors aside."""
         told = dict.fromkeys(name for tally in self.tallies.values() for name in tally)
         names = [name for name in told if name not in ("asked", "forecast error")]
         return {name: round(sum(tally.get(name, 0) for tally in self.tallies.values())) for name in names}

@@ -126,8 +126,8 @@ def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) 
             if min(latency.values()) <= 0:
                 raise ValueError(f"budget {text!r} must be above 0; {BUDGET_HELP}")
             continue
-        match = re.fullmatch(rf"({NUMBER})\s*([kmg]?)([a-z]+(?:32)?)", text, re.IGNORECASE)
-        if not match or match[3].lower() not in UNITS or len(match[1]) > 30:
+        match = re.fullmatch(rf"({NUMBER})\s*([kmg]?)({'|'.join(UNITS)})", text, re.IGNORECASE)
+        if not match or len(match[1]) > 30:
             meant = "".join(f"did you mean {name}? " for name in get_close_matches(text, costs, n=1))
             raise ValueError(f"budget {text!r} is not understood; {meant}{BUDGET_HELP}")
         name, prefixes, size = UNITS[match[3].lower()]

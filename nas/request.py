@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.arch import Arch, cost
-from nas.names import RESOLUTION, absolute, anchor_costs, anchors_for, architecture, named, of_a_search, on_paper
+from nas.names import (
+    RESOLUTION,
+    absolute,
+    anchor_costs,
+    anchors_for,
+    architecture,
+    first_of,
+    named,
+    of_a_search,
+    on_paper,
+)
 from nas.plan import (
     BUDGET_HELP,
     COMPARED,
@@ -60,10 +70,25 @@ def begun(
     objective: tuple[str, ...],
     name: str | None,
     meter: Meter | None = None,
-    kind: str = "",
     proposals: str = "surrogate",
 ) -> tuple[Run, Plan, Space]:
     """A new run for what was asked. Nothing is written before all of it has been found possible."""
+    plan, where = _planned(budget, dataset, data, space, trials, seed, objective, name, meter, proposals)
+    return _created(plan, budget, name), plan, where
+
+
+def _planned(
+    budget: list[str],
+    dataset: str,
+    data: Path | None,
+    space: str,
+    trials: int,
+    seed: int,
+    objective: tuple[str, ...],
+    name: str | None,
+    meter: Meter | None = None,
+    proposals: str = "surrogate",
+) -> tuple[Plan, Space]:
     if not budget:
         raise ValueError(f"--budget is missing; {BUDGET_HELP}")
     limits = parse_budget(budget, anchor_costs(RESOLUTION, 10))
@@ -88,7 +113,11 @@ def begun(
         plan, budget=parse_budget(budget, anchor_costs(plan.resolution, plan.classes)), meter=meter, proposals=proposals
     )
     cheapest(where, plan, random.Random(seed), cost)  # raises where nothing keeps the budget
-    return create(_folder(name, f"{kind}{dataset.split('/')[-1]}-{','.join(budget)}"), plan), plan, where
+    return plan, where
+
+
+def _created(plan: Plan, budget: list[str], name: str | None, kind: str = "") -> Run:
+    return create(_folder(name, f"{kind}{plan.dataset.split('/')[-1]}-{','.join(budget)}"), plan)
 
 
 def _free(name: str | None) -> None:
@@ -167,11 +196,12 @@ def calibration_begun(
         raise ValueError(f"a calibration needs 3 networks, 1 image and 1 epoch, got {networks}, {images}, {epochs}")
     if budget:
         on_paper(parse_budget(budget, anchor_costs(RESOLUTION, 10)))
-    compared = [named(PROXIES, proxy, "proxy") for proxy in proxies or COMPARED]
+    compared = [named(PROXIES, proxy, "proxy") for proxy in dict.fromkeys(proxies or COMPARED)]
     named(SPACES, space, "space")
     _free(name)
 
     from nas.api import filled
+    from nas.calibrate import diverse
     from nas.evaluate import loaded
 
     held = loaded(absolute(dataset), str(data.expanduser().absolute()) if data else None)
@@ -184,7 +214,9 @@ def calibration_begun(
                 f"the proxy {one.name} has {one.images:,} training images, the training that it is held against "
                 f"{goal.images:,}, and has to have more: raise --epochs or --images"
             )
-    folder, plan, where = begun(budget, dataset, data, space, networks, seed, ("accuracy",), name, None, "calibration-")
+    plan, where = _planned(budget, dataset, data, space, networks, seed, ("accuracy",), name)
+    diverse(plan, where, networks, first_of(plan))  # raises where there are not as many
+    folder = _created(plan, budget, name, "calibration-")
     write_value(folder, "recipes", recipes)
     return folder, plan, where, recipes
 

@@ -37,10 +37,10 @@ def read(file: Path) -> tuple[dict[str, Tensor], Made | None]:
     from safetensors.torch import load
 
     try:
-        content = file.read_bytes()
+        content = file.read_bytes()  # of safetensors 8 bytes are the length of the JSON that follows, any bytes
     except OSError as error:
         raise ValueError(f"weights {file} cannot be read: {error.strerror}") from None
-    if content[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
+    if content[8:9] != b"{" and content[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
         raise ValueError(
             f"weights {file} are a pickle, which could run code, and are not opened; save them as safetensors: "
             "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"

@@ -83,9 +83,7 @@ def search(
             names = tuple(objective.replace(" ", "").split(","))
             asked = device is not None or measure_command is not None or measure_threads != 1
             meter = search_meter(device or "here", measure_command, measure_threads) if asked else None
-            folder, plan, where = begun(
-                budget or [], dataset, data, space, trials, seed, names, run, meter, "", proposals
-            )
+            folder, plan, where = begun(budget or [], dataset, data, space, trials, seed, names, run, meter, proposals)
 
     from nas.account import Halt
     from nas.api import crew, trainer
@@ -164,7 +162,7 @@ def calibrate(
         with (
             keeping("calibrate", folder),
             interruptible(halt),
-            crew(trainers(plan, recipes.recipes), workers) as hands,
+            crew(trainers(plan, recipes.recipes), workers, limit=math.inf) as hands,
             counting(quiet, folder) as watch,
         ):
             found = run_calibration(candidates, recipes.recipes, folder, hands, watch, halt)
@@ -316,7 +314,7 @@ def measure(
     reference: Annotated[str, typer.Option(help="The network that runs in turn with each.")] = "lowres-mobilenet",
     threads: Annotated[int, typer.Option(help="Threads that a network runs on.")] = 1,
     batch: Annotated[int, typer.Option(help="Images at a time.")] = 1,
-    seconds: Annotated[float, typer.Option(help="For each network, at the most.")] = 10.0,
+    seconds: Annotated[float, typer.Option(help="For each network, at the most, but for six rounds.")] = 10.0,
     precision: Annotated[float, typer.Option(help="Half the width of the interval that is narrow enough.")] = 0.01,
     timeout: Annotated[
         float, typer.Option(help="Seconds beyond those of measuring, after which a device is taken for dead.")

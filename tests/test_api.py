@@ -1,12 +1,16 @@
 """`from nas import search`: spaces, blocks, costs and evaluators of a user's own."""
 
 import itertools
+import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import nas
 from nas import search
@@ -255,4 +259,23 @@ def test_the_rungs_of_a_small_dataset_have_steps_enough() -> None:
         (1_149, epochs, 288) for epochs in (1, 2, 3)
     ]
     assert STEPS <= 1_149 / digits.batch < STEPS + 2
-    assert filled(PROXY, 3, 1).batch == 2  # of one image alone no batch norm can learn
+
+
+@given(st.integers(2, 400))
+def test_no_batch_of_a_small_dataset_is_a_single_image(images: int) -> None:
+    batch = filled(PROXY, images, 1).batch
+    batches = torch.arange(images).tensor_split(math.ceil(images / batch))
+    assert min(len(rows) for rows in batches) > 1  # of one image alone no batch norm can learn
+
+
+def test_what_an_evaluate_reaches_for_may_be_away_for_a_while() -> None:
+    asked: list[object] = []
+
+    def flaky(letters: tuple[str, ...], _rung: int) -> float:
+        asked.append(letters)
+        if len(asked) == 1:
+            raise ConnectionResetError("the device is away")
+        return told(letters)
+
+    found = search(LETTERS, "15MFLOPs", flaky, cost=spent, trials=4)
+    assert asked[0] == asked[1] and {trial.state for trial in found.trials} == {"complete"}

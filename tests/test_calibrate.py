@@ -27,7 +27,9 @@ GOOD, BAD, LONG = replace(RECIPE, name="good"), replace(RECIPE, name="bad"), lon
 def trainer(recipe: Recipe) -> Evaluate:
     """What ranks as the longer training does, or at random."""
 
-    def evaluate(arch: Arch, rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, bytes | None]:
+    def evaluate(arch: Arch, rung: int, _state: bytes | None, tick: Tick) -> tuple[Score, bytes | None]:
+        tick(32)
+        tick(32)
         value = cost(arch).macs / 1e6
         if recipe.name == "bad":
             value = random.Random(f"{arch_id(arch)}:{rung}").uniform(0, 90)
@@ -46,6 +48,7 @@ def test_diverse_networks_keep_the_budget_and_come_near_it() -> None:
     assert all(encode(LIGHTWEIGHT, candidate.arch) == candidate.choices for candidate in found)
     assert len({candidate.choices["early"] for candidate in found}) > 2
     assert diverse(PLAN, LIGHTWEIGHT, 8, [FIRST]) == found
+    assert len({candidate.id for candidate in diverse(PLAN, LIGHTWEIGHT, 40, [FIRST])}) == 40
 
 
 def test_a_good_proxy_ranks_and_a_bad_one_does_not(tmp_path: Path) -> None:
@@ -86,7 +89,7 @@ def test_a_network_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
 
 def test_the_command(here: Path) -> None:
     budget = ("--budget", "3MFLOPs", "--space", "lowres", "--networks", "3", "--epochs", "4")
-    ended = nas("calibrate", *budget, "--workers", "1", "--proxy", "half", "--run", "a", "--json")
+    ended = nas("calibrate", *budget, "--workers", "1", "--proxy", "half", "--proxy", "half", "--run", "a", "--json")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     assert [recipe["name"] for recipe in found["recipes"]] == ["half", "longer"]
@@ -97,6 +100,8 @@ def test_the_command(here: Path) -> None:
         "nas: error: proxy 'halve' is unknown; did"
     )
     assert nas("calibrate", "--budget", "3MFLOPs", "--networks", "2").returncode == 2
+    few = nas("calibrate", "--budget", "2.15MFLOPs", "--space", "lowres", "--networks", "20", "--run", "c")
+    assert "has no 20 networks" in few.stderr and not Path("runs/c").exists()
     short = nas("calibrate", "--budget", "3MFLOPs", "--epochs", "2", "--run", "b")
     assert "proxy proxy has 6,894 training images" in short.stderr and not Path("runs/b").exists()
     assert nas("calibrate", "--resume", "runs/a", "--networks", "5").stderr.endswith("leave out --networks\n")

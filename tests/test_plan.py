@@ -14,6 +14,7 @@ COSTS = {"small": lambda: Cost(10, 20, 30), "wide": lambda: Cost(100, 2, 300)}
     [
         (["25MFLOPs"], Budget(macs=25_000_000)),
         (["25MMACs"], Budget(macs=25_000_000)),
+        (["24084544MACs"], Budget(macs=24_084_544)),  # as nas profile prints it
         (["25mflops"], Budget(macs=25_000_000)),
         (["0.4MParams"], Budget(params=400_000)),
         (["25MFLOPs,0.4MParams"], Budget(25_000_000, 400_000)),

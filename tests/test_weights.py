@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save
 
 from nas.model import build
 from nas.outcome import Made
@@ -36,6 +37,16 @@ def test_round_trip(file: Path) -> None:
 class Malicious:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (Path.touch, ("ran",))
+
+
+@pytest.mark.parametrize("header", [640, 1152, 1408, 19280])
+def test_a_header_whose_length_reads_like_a_pickle_does(tmp_path: Path, header: int) -> None:
+    def saved(filling: int) -> bytes:
+        return save({"weight": torch.ones(2)}, {"filling": "x" * filling})
+
+    content = next(saved(n) for n in range(header - 200, header) if int.from_bytes(saved(n)[:8], "little") == header)
+    (tmp_path / "w.safetensors").write_bytes(content)
+    assert torch.equal(read(tmp_path / "w.safetensors")[0]["weight"], torch.ones(2))
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
