@@ -24,8 +24,8 @@ RESAMPLES = 2_000  # for the interval of a worth
 OWN = ("width", "depth", "stride")  # of a stage
 
 
-def knobs(search: Searched) -> Knobs:
-    """Which knobs the scores of a search hung on.
+def knobs(search: Searched, axes: bool = True) -> Knobs:
+    """Which knobs the scores of a search hung on; without the shares of `axes`, which take seconds, where not wanted.
 
     Raises ValueError where it has trained fewer than 8 networks besides the anchors.
     """
@@ -39,7 +39,8 @@ def knobs(search: Searched) -> Knobs:
     choices = worths(drawn, merits)
     if recipe.judge == "loss":
         choices = [replace(one, points=_percent(one.points)) for one in choices]
-    return Knobs(search.run, search.plan.dataset, recipe, len(drawn), tuple(shares(drawn, merits)), tuple(choices))
+    hung = shares(drawn, merits) if axes else []
+    return Knobs(search.run, search.plan.dataset, recipe, len(drawn), tuple(hung), tuple(choices))
 
 
 def drawn_of(trials: Sequence[Trial]) -> list[Trial]:
@@ -103,13 +104,14 @@ def _knob(axis: str) -> str:
 
 
 def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> Estimate:
-    def slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-        spread = x - x.mean()
-        return float(spread @ y / (spread @ spread)) if spread.any() else float("nan")
+    def slopes(i: NDArray[np.int64]) -> list[float]:  # of each row of networks; nan where all are alike
+        spread = x[i] - x[i].mean(1, keepdims=True)
+        square = (spread**2).sum(1)
+        square[square == 0] = np.nan
+        return [float(one) for one in (spread * y[i]).sum(1) / square]
 
-    rng = np.random.default_rng(0)
-    drawn = (rng.integers(len(x), size=len(x)) for _ in range(RESAMPLES))
-    return _estimate(slope(x, y), [slope(x[i], y[i]) for i in drawn])
+    drawn = np.random.default_rng(0).integers(len(x), size=(RESAMPLES, len(x)))
+    return _estimate(slopes(np.arange(len(x))[None])[0], slopes(drawn))
 
 
 def _estimate(value: float, again: Sequence[float]) -> Estimate:

@@ -91,7 +91,7 @@ def importance(
                 + (", and some are no searches" if len(searches) < len(rows) else "")
                 + "; leave out the others"
             )
-        print_knobs([knobs(row) for row in searches], json)
+        print_knobs([knobs(row, axes=json or len(rows) == 1) for row in searches], json)
 
 
 def report(

@@ -258,7 +258,7 @@ def _print_knobs(one: Knobs) -> None:
 
 
 def _print_agreement(searches: Sequence[Knobs]) -> None:
-    console = console_of(WIDE)
+    console = console_of(max(WIDE, 40 + 20 * len(searches)))
     found: dict[tuple[str, str], dict[int, Worth]] = {}
     for i, one in enumerate(searches):
         for row in one.choices:
@@ -278,7 +278,7 @@ def _print_agreement(searches: Sequence[Knobs]) -> None:
     told.sort(key=lambda row: (-row[0], -abs(row[1])))
     rows = [cells for _, _, cells in told[: 2 * SHOWN]]
     names = [one.run.rpartition("/")[2] for one in searches]
-    print_table(console, "what choices were worth", ("knob", "choice", *names, "seen"), rows, ())
+    print_table(console, "what choices were worth", ("knob", "choice", *names, "seen"), rows, names)
     lines = [f"{one.run}, {UNITS[one.recipe.judge]}: {_judged(one)}." for one in searches]
     lines += [
         f"95 % intervals by resampling networks; seen: in how many searches the interval does not hold 0. {WORTHS_ARE}"
