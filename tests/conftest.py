@@ -61,9 +61,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def small_pools() -> Iterator[None]:
-    """Proposals from fewer networks at random: what is tested does not hang on their number, the time does."""
+    """Proposals from fewer networks: what is tested does not hang on their number, the time does."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(propose, "DRAWN", 300)
+        for name, number in (("DRAWN", 300), ("CHILDREN", 8), ("TURNS", 3)):
+            patched.setattr(propose, name, number)
         yield
 
 

@@ -49,7 +49,7 @@ def test_killed_twice_and_resumed_it_ends_the_same(here: Path) -> None:
     first = {wave: min(trial.index for trial in trials if trial.wave == wave) for wave in (1, 2, 3)}
     killed_at(start(*SEARCH, "killed"), f"wave 1, trial {first[1] + 3} ")  # in a first rung
     killed_at(start(*RESUME), f"wave 2, trial {first[2] + 3} ")  # trials of this wave lie on disk
-    killed_at(start(*RESUME), f"wave 3, trial {first[3]} ")  # TPE has been asked
+    killed_at(start(*RESUME), f"wave 3, trial {first[3]} ")  # proposed by what the ones before came to
     ended(start(*RESUME))
     assert sum(trial.state != "refused" for trial in trials) == 18
     assert {trial.state for trial in trials} == {"refused", "pruned", "complete"}
