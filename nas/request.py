@@ -60,24 +60,7 @@ MEASURED = Meter(BASELINE, seconds=MEASURED_SECONDS)
 LONGER_VAL = 5_000  # validation images of a calibration's longer training
 
 
-def begun(
-    budget: list[str],
-    dataset: str,
-    data: Path | None,
-    space: str,
-    trials: int,
-    seed: int,
-    objective: tuple[str, ...],
-    name: str | None,
-    meter: Meter | None = None,
-    proposals: str = "surrogate",
-) -> tuple[Run, Plan, Space]:
-    """A new run for what was asked. Nothing is written before all of it has been found possible."""
-    plan, where = _planned(budget, dataset, data, space, trials, seed, objective, name, meter, proposals)
-    return _created(plan, budget, name), plan, where
-
-
-def _planned(
+def planned(
     budget: list[str],
     dataset: str,
     data: Path | None,
@@ -89,6 +72,7 @@ def _planned(
     meter: Meter | None = None,
     proposals: str = "surrogate",
 ) -> tuple[Plan, Space]:
+    """The plan and the space of a new run for what was asked, all of which is possible. Nothing is written yet."""
     if not budget:
         raise ValueError(f"--budget is missing; {BUDGET_HELP}")
     limits = parse_budget(budget, anchor_costs(RESOLUTION, 10))
@@ -116,7 +100,8 @@ def _planned(
     return plan, where
 
 
-def _created(plan: Plan, budget: list[str], name: str | None, kind: str = "") -> Run:
+def created(plan: Plan, budget: list[str], name: str | None, kind: str = "") -> Run:
+    """A new run's folder: called `name`, or after its kind, dataset and budget."""
     return create(_folder(name, f"{kind}{plan.dataset.split('/')[-1]}-{','.join(budget)}"), plan)
 
 
@@ -214,9 +199,9 @@ def calibration_begun(
                 f"the proxy {one.name} has {one.images:,} training images, the training that it is held against "
                 f"{goal.images:,}, and has to have more: raise --epochs or --images"
             )
-    plan, where = _planned(budget, dataset, data, space, networks, seed, ("accuracy",), name)
+    plan, where = planned(budget, dataset, data, space, networks, seed, ("accuracy",), name)
     diverse(plan, where, networks, first_of(plan))  # raises where there are not as many
-    folder = _created(plan, budget, name, "calibration-")
+    folder = created(plan, budget, name, "calibration-")
     write_value(folder, "recipes", recipes)
     return folder, plan, where, recipes
 

@@ -70,7 +70,7 @@ def search(
 
     Example: [bold]nas search --budget 25MFLOPs --dataset cifar10[/bold]
     """
-    from nas.request import begun, resumed, search_meter, seconds
+    from nas.request import created, planned, resumed, search_meter, seconds
 
     with refusing():
         if resume:
@@ -83,7 +83,9 @@ def search(
             names = tuple(objective.replace(" ", "").split(","))
             asked = device is not None or measure_command is not None or measure_threads != 1
             meter = search_meter(device or "here", measure_command, measure_threads) if asked else None
-            folder, plan, where = begun(budget or [], dataset, data, space, trials, seed, names, run, meter, proposals)
+            limits = budget or []
+            plan, where = planned(limits, dataset, data, space, trials, seed, names, run, meter, proposals)
+            folder = created(plan, limits, run)
 
     from nas.account import Halt
     from nas.api import crew, trainer

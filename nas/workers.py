@@ -225,10 +225,7 @@ def commanded(command: Sequence[str], content: bytes, timeout: float) -> bytes:
                 if max(os.fstat(file.fileno()).st_size for file in (out, err)) > ANSWER:
                     raise RunFailed(f"{said} printed more than {ANSWER:,} bytes, an answer is one line of JSON")
                 if process.poll() is None and time.monotonic() > deadline:
-                    raise RunFailed(
-                        f"{said} gave no answer within {timeout:g} s; is the device there? (It runs a network 48 times "
-                        "at the least, and the reference as often.)"
-                    )
+                    raise RunFailed(f"{said} gave no answer within {timeout:g} s; is the device there?")
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -193,6 +193,9 @@ def test_searches_are_put_beside_each_other_by_what_they_agree_on(capsys: pytest
         ["kernel", "1", "+2 (-1 to +5)", "+5 (+4 to +6)", "1 of 2"],
     ]
     assert "Worth something in one search, and the contrary in another: width 1." in said
+    print_knobs([hung(f"cifar10-seed-{i}", first) for i in range(8)], False)  # no figure is cut where there are many
+    said = capsys.readouterr().out
+    assert "…" not in said and said.count("+4 (+2 to +6)") == 8
 
 
 def test_importance_needs_searches_of_one_space_with_networks(here: Path) -> None:
