@@ -158,6 +158,8 @@ def search(
         folder, begun = open_run(path) if path.exists() else (create(path, plan), plan)
         if not evaluate:
             plan = replace(plan, recipe=begun.recipe)  # that of its day
+        if not begun.images_digest:
+            plan = replace(plan, images_digest="")
         restore = (lambda trial: _redrawn(space, trial)) if evaluate else restored
         if problems := read_trials(folder, restore)[1]:
             raise ValueError(f"{problems[0]}; the other trials stay: delete that line to go on without it")
@@ -228,6 +230,7 @@ def proxy_plan(
             objective,
             data,
             wave,
+            images_digest=images.digest,
         ),
         where,
     )

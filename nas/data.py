@@ -6,6 +6,7 @@ are ordered so that the first n of each part are as balanced over the classes as
 dataset is a prefix of it. Validation is a stratified 20 % of the training images, the same in every run.
 """
 
+import hashlib
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -63,6 +64,15 @@ class Data:
         """Side of the images."""
         return int(self.train.pixels.shape[1])
 
+    @property
+    def digest(self) -> str:
+        """Of all images, labels and classes, in order: another one where any differs."""
+        seen = hashlib.sha256("\0".join(self.classes).encode())
+        for part in (self.train, self.val):
+            seen.update(part.pixels.contiguous().numpy().data)
+            seen.update(part.labels.numpy().data)
+        return seen.hexdigest()[:16]
+
 
 @lru_cache(maxsize=4)
 def shrunk(data: Data, resolution: int) -> Data:
@@ -91,6 +101,8 @@ def load(name: str, folder: str | None = None) -> Data:
     with the ways out, on an unknown name and on data that is missing, truncated or tampered with.
     """
     pixels, labels, classes = _read(name, folder, "train")
+    if len(classes) < 2:
+        raise ValueError(f"dataset {name} has one class, {classes[0]!r}; there is nothing to tell apart")
     from sklearn.model_selection import train_test_split
 
     try:
@@ -187,7 +199,18 @@ def _same_classes(root: Path) -> None:
         )
 
 
+def _opened(path: str) -> Any:
+    """The image in a file, in RGB. Raises ValueError where its levels may not fit into 8 bits: PIL cuts them off."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        if image.mode[0] in "IF":
+            raise ValueError(f"it has more than 8 bits a level (PIL's mode {image.mode}); make it an 8-bit image")
+        return image.convert("RGB")
+
+
 def _folder(root: Path, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    from PIL import Image
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
@@ -200,8 +223,8 @@ def _folder(root: Path, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     try:
         dataset = ImageFolder(path)
         for path, _ in dataset.samples:
-            images.append(resize(dataset.loader(path)))
-    except (OSError, SyntaxError, ValueError) as error:  # what PIL makes of a broken file
+            images.append(resize(_opened(path)))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL makes of a broken file
         raise ValueError(f"{path} cannot be read: {error}; mend or remove it, or take --dataset digits") from None
     pixels = torch.stack(images).permute(0, 2, 3, 1).contiguous()
     return pixels, torch.tensor(dataset.targets), tuple(dataset.classes)

@@ -4,6 +4,7 @@ A line is appended and forced to disk in one go, files are replaced whole: a pro
 leaves at most one torn last line, which the next reader drops.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -45,19 +46,29 @@ def values_of(cls: type[T], line: bytes) -> list[T]:
 def making(folder: Path) -> Iterator[Path]:
     """A new, hidden folder in `folder`, in which things are made that are moved up when they are whole.
 
-    What an earlier process was killed over is removed; so is `folder`, where nothing has come into it.
+    What an earlier process was killed over is removed; so is `folder`, where nothing has come into it. Raises OSError
+    where another process makes something there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".nas-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    room = folder / f".nas-{os.getpid()}"
+    lock = os.open(folder, os.O_RDONLY)
     try:
-        room.mkdir()
-        yield room
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(error.errno, "another nas process is writing there", str(folder)) from None
+        for left in folder.glob(".nas-*"):
+            if left.name.removeprefix(".nas-").isdecimal():
+                shutil.rmtree(left, ignore_errors=True)
+        room = folder / f".nas-{os.getpid()}"
+        try:
+            room.mkdir()
+            yield room
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+            with suppress(OSError):
+                folder.rmdir()
     finally:
-        shutil.rmtree(room, ignore_errors=True)
-        with suppress(OSError):
-            folder.rmdir()
+        os.close(lock)
 
 
 def moved(room: Path, folder: Path, last: str, stale: Iterable[str]) -> None:
@@ -65,11 +76,12 @@ def moved(room: Path, folder: Path, last: str, stale: Iterable[str]) -> None:
 
     Where `last` was there before, so that the folder is ours, the files called `stale` go.
     """
+    files = sorted(room.iterdir(), key=lambda file: file.name == last)
     if (folder / last).exists():
         (folder / last).unlink()
         for name in stale:
             (folder / name).unlink(missing_ok=True)
-    for file in sorted(room.iterdir(), key=lambda file: file.name == last):
+    for file in files:
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
         file.replace(folder / file.name)

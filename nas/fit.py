@@ -218,9 +218,8 @@ def _distilled(loss: Tensor, logits: Tensor, taught: Tensor, teacher: Teacher) -
 
 
 def right(logits: Tensor, labels: Tensor, first: int = 1) -> float:
-    """Share of the images whose class is among the `first` answers, in percent."""
-    first = min(first, logits.shape[1])
-    hits = (logits.topk(first, 1).indices == labels[:, None]).any(1)
+    """Share of the images whose class is among the `first` answers, in percent; of equal logits the first counts."""
+    hits = (logits.argsort(dim=1, descending=True, stable=True)[:, :first] == labels[:, None]).any(1)
     return 100 * int(hits.sum()) / len(labels)
 
 

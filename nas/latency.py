@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nas import agent
 from nas.arch import Arch
-from nas.onnx_graph import Array, onnx_bytes
+from nas.onnx_graph import onnx_bytes
 from nas.plan import Meter
 from nas.runs import RunFailed
 from nas.timing import Energy, Latency
@@ -26,14 +26,14 @@ AGENT = Path(agent.__file__).read_text()
 POWERCAP = Path("/sys/class/powercap")
 
 
-def measured(arch: Arch, reference: Arch, meter: Meter, weights: dict[str, Array] | None = None) -> Latency:
-    """The latency of `arch` beside `reference`, as `meter` says.
+def measured(arch: Arch, reference: Arch, meter: Meter) -> Latency:
+    """The latency of `arch` beside `reference`, as `meter` says, with random weights.
 
-    `weights`: see `onnx_graph.onnx_model`. Raises RunFailed where the device does not answer, or answers nonsense.
+    Raises RunFailed where the device does not answer, or answers nonsense.
     """
     if meter.runtime != "onnxruntime":
         return _on_torch(arch, reference, meter)
-    graph, timeout = asking(arch, reference, meter, weights), meter.seconds + meter.timeout
+    graph, timeout = asking(arch, reference, meter), meter.seconds + meter.timeout
     if meter.device == "here":
         answer = commanded([sys.executable, agent.__file__], graph, timeout)
     elif meter.command is None:
@@ -43,12 +43,12 @@ def measured(arch: Arch, reference: Arch, meter: Meter, weights: dict[str, Array
     return understood(answer, meter)
 
 
-def asking(arch: Arch, reference: Arch, meter: Meter, weights: dict[str, Array] | None = None) -> bytes:
+def asking(arch: Arch, reference: Arch, meter: Meter) -> bytes:
     """The ONNX graph of `arch` with, as its metadata, what the agent is asked."""
     asked = {"threads": meter.threads, "batch": meter.batch, "seconds": meter.seconds, "precision": meter.precision}
     metadata = {f"nas.{name}": str(value) for name, value in asked.items()}
     metadata["nas.reference"] = base64.b64encode(onnx_bytes(reference)).decode()
-    return onnx_bytes(arch, weights, metadata)
+    return onnx_bytes(arch, None, metadata)
 
 
 def understood(answer: bytes, meter: Meter) -> Latency:

@@ -16,14 +16,14 @@ def show(
     run: Annotated[Path, typer.Argument(help="Folder of the run: runs/NAME.")],
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Print the result of a search, a calibration or a full training again, finished or not.
+    """Print the result of a search or a full training again, finished or not, or of a finished calibration.
 
     Example: [bold]nas show runs/cifar10-25MFLOPs[/bold]
     """
     from nas.compare import Calibrated
     from nas.outcome import Export, Outcome
-    from nas.recall import compared
-    from nas.runs import Run, is_calibration, is_course, open_course, open_run, read_best, read_trials, read_value
+    from nas.recall import compared, searched
+    from nas.runs import Run, is_calibration, is_course, open_course, open_run, read_value
     from nas.screen import print_epochs, print_outcome, print_result
     from nas.verdict import print_calibration
     from search_spaces import BASELINE
@@ -39,16 +39,16 @@ def show(
             return
         folder, plan = open_run(run)
         if is_calibration(run):
-            one = compared(run)
-            assert isinstance(one, Calibrated)
-            print_calibration(one.folder, one.plan, one.recipes.recipes, one.found, json)
+            taken = compared(run)
+            assert isinstance(taken, Calibrated)
+            print_calibration(taken.folder, taken.plan, taken.recipes.recipes, taken.found, json)
             return
-    found, problems = read_trials(folder)
+        one, problems = searched(run)
     for problem in problems[:3]:
         print(f"nas: warning: {problem}", file=sys.stderr)
     if len(problems) > 3:
         print(f"nas: warning: {len(problems) - 3} more records cannot be read", file=sys.stderr)
-    print_result(folder, plan, found, read_best(folder, found), BASELINE, json)
+    print_result(folder, plan, list(one.trials), one.best, BASELINE, json)
 
 
 def compare(

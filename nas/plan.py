@@ -326,6 +326,8 @@ class Plan:
     """How latency is measured; None where nothing asks for it, or where a function of the user's own tells it."""
     proposals: str = "surrogate"
     """Who says which networks are tried: the surrogate, or chance alone ("random"), to compare with."""
+    images_digest: str = ""
+    """Of the dataset's images; none where there are none, or where it was not kept (before 0.15.0)."""
 
     @property
     def timed(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.arch import Arch
+from nas.arch import Arch, arch_id
 from nas.compare import Calibrated, Drilled, Searched
 from nas.findings import Calibration
 from nas.names import absolute, architecture
@@ -37,6 +37,11 @@ def searched(path: Path) -> tuple[Searched, list[str]]:
     """The search in folder `path`, finished or not, and a line for each record that cannot be read."""
     folder, plan = open_run(path)
     trials, problems = read_trials(folder)
+    if problems and not trials and not plan.dataset:
+        raise ValueError(
+            f"{path} is a search from Python over networks that are no architectures of nas; nas.search with "
+            f'run="{path}" gives its result again'
+        )
     best, sessions = read_best(folder, trials), tuple(read_sessions(folder))
     return Searched(path.resolve().name, plan, tuple(trials), best, read_tallies(folder), sessions), problems
 
@@ -117,11 +122,12 @@ def trained(network: str, weights: Path | None, dataset: str | None, data: Path 
         arch = architecture(network, None, None)
         if made and network in ANCHORS:
             arch = replace(arch, classes=made.arch.classes)
+        if made and made.arch != arch:  # shapes alone would not tell activations or shuffles apart
+            raise ValueError(
+                f"weights {file} are of network {arch_id(made.arch)}, {network} is {arch_id(arch)}; name the file alone"
+            )
         if made is None or dataset:
-            made = _made(arch, dataset, folder, file)
-        if arch.classes != len(made.classes):
-            raise ValueError(f"{network} is for {arch.classes} classes, weights {file} for {len(made.classes)}")
-        made = replace(made, arch=arch)
+            made = _made(arch, made is None and network in ANCHORS, dataset, folder, file)
     elif dataset:
         raise ValueError(f"{file} says itself what it was trained on; leave out --dataset")
     elif made is None:
@@ -129,13 +135,15 @@ def trained(network: str, weights: Path | None, dataset: str | None, data: Path 
     return Trained(path.stem, network, tensors, made, None, None, folder, to or file.parent / "export")
 
 
-def _made(arch: Arch, dataset: str | None, folder: str | None, file: Path) -> Made:
-    """What foreign weights do not say of themselves."""
+def _made(arch: Arch, fits: bool, dataset: str | None, folder: str | None, file: Path) -> Made:
+    """What foreign weights do not say of themselves; a network that `fits` any number of classes has the dataset's."""
     from nas.evaluate import loaded
 
     if dataset is None:
         raise ValueError(f"{file} does not say how images are prepared; give --dataset, for which it was trained")
     images = loaded(absolute(dataset), folder)
+    if fits:
+        arch = replace(arch, classes=len(images.classes))
     if arch.classes != len(images.classes):
         raise ValueError(f"the network is for {arch.classes} classes, dataset {dataset} has {len(images.classes)}")
     return Made(arch, absolute(dataset), images.classes, images.mean, images.std)

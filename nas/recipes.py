@@ -122,6 +122,8 @@ class Course:
     all_images: bool = False
     """Whether the validation images are trained on too; nothing is validated then."""
     teacher: Teacher | None = None
+    images_digest: str = ""
+    """Of the dataset's images; none where it was not kept (before 0.15.0)."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

@@ -376,7 +376,9 @@ def _facts(view: View) -> list[tuple[str, str]]:
     plan = view.plan
     facts = [
         ("budget", str(plan.budget)),
-        ("dataset", f"{plan.dataset}, {plan.resolution}x{plan.resolution}, {plan.classes} classes"),
+        ("dataset", f"{plan.dataset}, {plan.resolution}x{plan.resolution}, {plan.classes} classes")
+        if plan.dataset
+        else ("scores", "of an evaluate of its own"),
         ("space", f"{plan.space} ({plan.space_digest})"),
         ("seed", str(plan.seed)),
         ("objective", ", ".join(plan.objective)),

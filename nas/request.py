@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 MEASURED = Meter(BASELINE, seconds=MEASURED_SECONDS)
+STEPS = 16  # of an epoch, at least: with fewer, ten epochs over a hundred images leave a network where it began
 LONGER_VAL = 5_000  # validation images of a calibration's longer training
 
 
@@ -153,15 +154,22 @@ def _resumed(path: Path, data: Path | None) -> tuple[Run, Plan, Space]:
 
     if data:
         plan = replace(plan, data=str(data.expanduser().absolute()))
-    _same_images(path, plan.dataset, loaded(plan.dataset, plan.data), (plan.resolution, plan.classes))
+    _same_images(
+        path, plan.dataset, loaded(plan.dataset, plan.data), (plan.resolution, plan.classes), plan.images_digest
+    )
     return folder, plan, where
 
 
-def _same_images(path: Path, dataset: str, images: "Data", then: tuple[int, int]) -> None:
-    """Raises ValueError where the images are not of the resolution and classes that a run was begun on."""
+def _same_images(path: Path, dataset: str, images: "Data", then: tuple[int, int], digest: str) -> None:
+    """Raises ValueError where the images are not those that a run was begun on."""
     now = images.resolution, len(images.classes)
     if now != then:
         raise ValueError(f"{path} was begun on (resolution, classes) {then}, dataset {dataset} now has {now}")
+    if digest and digest != images.digest:
+        raise ValueError(
+            f"{path} was begun on other images: dataset {dataset} has been changed since; put back what it was, or "
+            "begin a new run"
+        )
 
 
 def calibration_begun(
@@ -264,9 +272,11 @@ def course_begun(
             folder_of, _, outcome = course_taken(teacher)
             teacher = folder_of.weights(outcome.taken.seed)
         learnt = teacher_of(teacher, images)
+    seen = len(images.train) + all_images * len(images.val)
+    training = replace(training, batch=min(training.batch, max(3, seen // STEPS)))
     course = Course(
         network, found, arch, dataset, training, tuple(range(seed, seed + seeds)), folder, all_images,
-        learnt if teacher else None,
+        learnt if teacher else None, images.digest,
     )  # fmt: skip
     stem = f"{chosen[0].resolve().name}-{chosen[1]}" if chosen else path.name.removesuffix(".json")
     return create(_folder(name, f"{stem}-{dataset.split('/')[-1]}-{training.name}"), course), course
@@ -281,7 +291,7 @@ def course_resumed(path: Path, data: Path | None) -> tuple[Run, Course]:
     from nas.evaluate import loaded
 
     then = course.arch.resolution, course.arch.classes
-    _same_images(path, course.dataset, loaded(course.dataset, course.data), then)
+    _same_images(path, course.dataset, loaded(course.dataset, course.data), then, course.images_digest)
     return folder, course
 
 

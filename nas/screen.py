@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from nas.arch import Arch, cost
 from nas.outcome import Export, Outcome
 from nas.pareto import front, hypervolume, point
-from nas.plan import Judge, Meter, Plan
+from nas.plan import Meter, Plan
 from nas.profile import profile
 from nas.recipes import Course
 from nas.runs import Run, read_history, read_tallies
@@ -39,31 +41,36 @@ def print_result(
         found = [t for t in front(trials, plan.objective) if t.anchor is None]
     elif top and top.anchor is None:
         found = [top, *(t for t in found if t.index != top.index)][:5]
-    rows = []
+    rows: list[tuple[str | Text, ...]] = []
     for trial in [*found, *(t for t in complete if t.anchor)]:
         name = trial.anchor or trial.arch_id
-        shown = f"[bold]{name}[/bold]" if top and trial.index == top.index else name
-        rows.append((shown, *_cost_cells(trial, plan), *_score_cells(trial, judge), _verdict(trial, baseline)))
+        shown = Text(name, style="bold" if top and trial.index == top.index else "")
+        rows.append((shown, *_cost_cells(trial, plan), *_score_cells(trial, plan), _verdict(trial, baseline)))
     stopped = [t for t in trials if t.anchor and t.state == "pruned"]
     for trial in sorted(stopped, key=lambda t: (-len(t.scores), -(t.score or 0))):
         seen = sum(score.images for score in trial.scores)
         rows.append(
-            (str(trial.anchor), *_cost_cells(trial, plan), *_score_cells(trial, judge), f"stopped at {seen:,} images")
+            (str(trial.anchor), *_cost_cells(trial, plan), *_score_cells(trial, plan), f"stopped at {seen:,} images")
         )
     for trial in (t for t in trials if t.anchor and t.state == "failed"):
-        rows.append((str(trial.anchor), *_cost_cells(trial, plan), *_score_cells(trial, judge), "failed"))
+        rows.append((str(trial.anchor), *_cost_cells(trial, plan), *_score_cells(trial, plan), "failed"))
     console = console_of()
-    title = f"{plan.dataset}, budget {plan.budget}, space {plan.space}, seed {plan.seed}"
+    title = (
+        f"{plan.dataset or 'networks scored by a function'}, budget {plan.budget}, space {plan.space}, seed {plan.seed}"
+    )
     latency = ("ms (95 %)",) * plan.timed
-    scores = ("val top-1", *("loss",) * (judge == "loss"))
+    scores = ("val top-1" if plan.dataset else "score", *("loss",) * (judge == "loss"))
     headings = ("network", "FLOPs", "params", "peak", *latency, *scores, "against Low-res MobileNet")
     print_table(console, title, headings, rows, ("peak", "params"))
     counts = {state: sum(t.state == state for t in trials) for state in ("complete", "pruned", "failed", "refused")}
     said = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
-    lines = [f"{len(trials)} trials: {said}. {_effort(trials)}", _conditions(complete, plan)]
-    if several and complete:
+    lines = [
+        f"{len(trials)} trials: {said}.{' ' + _effort(trials) if plan.dataset else ''}",
+        _conditions(complete, plan),
+    ]
+    if several and complete and plan.dataset:
         lines += [_covered(trials, plan)]
-    elif top and complete and top.index != complete[0].index:
+    elif not several and top and complete and top.index != complete[0].index:
         name = top.anchor or top.arch_id
         lines += [
             f"Best: {name}. Of it most is expected once the luck of one training is taken off, as far as others tell."
@@ -260,11 +267,12 @@ def _timing(folder: Run, plan: Plan, trials: list[Trial]) -> list[str]:
     return lines
 
 
-def _score_cells(trial: Trial, judge: Judge) -> tuple[str, ...]:
+def _score_cells(trial: Trial, plan: Plan) -> tuple[str, ...]:
+    judge = plan.recipe.judge
     if not trial.scores:
         return ("-",) * (1 + (judge == "loss"))
     last = trial.scores[-1]
-    return (f"{last.top1:.2f} %", *(f"{last.train_loss:.3f}",) * (judge == "loss"))
+    return (f"{last.top1:.2f}" + " %" * bool(plan.dataset), *(f"{last.train_loss:.3f}",) * (judge == "loss"))
 
 
 def _verdict(trial: Trial, baseline: Trial | None) -> str:
@@ -295,6 +303,8 @@ def _conditions(complete: list[Trial], plan: Plan) -> str:
     """The conditions of the accuracies in the table, with how far chance alone moves a difference of two."""
     if not complete:
         return "No network has been trained to the last rung yet."
+    if not plan.dataset:
+        return "Scores are those of an evaluate of its own."
     score, images = complete[0].scores[-1], sum(s.images for s in complete[0].scores)
     share, by_loss = score.top1 / 100, plan.recipe.judge == "loss"
     error = 100 * (2 * share * (1 - share) / score.val_images) ** 0.5
@@ -338,7 +348,9 @@ def print_outcome(folder: Run, course: Course, outcome: Outcome, exported: Expor
     rows = []
     for one in outcome.tested:
         val = "-" if one.val_top1 is None else f"{one.val_top1:.2f} %"
-        shares = (f"{share:.2f} %" for share in (one.top1, one.top5, one.precision, one.recall, one.f1))
+        shares = [f"{share:.2f} %" for share in (one.top1, one.top5, one.precision, one.recall, one.f1)]
+        if len(outcome.classes) <= 5:
+            shares[1] = "-"
         rows.append((str(one.seed), val, *shares, f"{one.train_seconds / 60:.1f}", f"{one.images_per_second:.0f}"))
     console = console_of(130)
     spent = f"{outcome.cost.macs / 1e6:.2f} M FLOPs, {outcome.cost.params / 1e6:.3f} M params"
@@ -352,7 +364,8 @@ def print_outcome(folder: Run, course: Course, outcome: Outcome, exported: Expor
     lines = [
         f"Top-1, top-5 and, as means over {len(outcome.classes)} classes, precision, recall and F1: "
         f"{outcome.test_images:,} test images, read once, after the last epoch{val}.",
-        f"{recipe.epochs} epochs over {outcome.train_images:,} images ({recipe.about}); {outcome.device}, "
+        f"{recipe.epochs} epochs over {outcome.train_images:,} images, batch {recipe.batch} ({recipe.about}); "
+        f"{outcome.device}, "
         f"{outcome.threads} thread, " + ", ".join(f"{name} {one}" for name, one in outcome.versions.items()) + ".",
         f"By the test sample alone, an accuracy has a standard error of {error:.2f} points.",
         FLOPS_ARE,

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from nas.arch import Anchor, Arch, cost
 from nas.plan import Budget, Recipe
@@ -23,7 +24,7 @@ WIDTH = 110  # of tables that go to a file
 
 
 def print_table(
-    console: Console, title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], dropped: Sequence[str]
+    console: Console, title: str, headings: Sequence[str], rows: Sequence[Sequence[str | Text]], dropped: Sequence[str]
 ) -> None:
     """Prints a table whose cells stay whole: where it is too wide, columns `dropped` go, one after the other."""
     shown = list(range(len(headings)))
@@ -31,9 +32,11 @@ def print_table(
         shown = [i for i in shown if headings[i] != name]
         table = Table(title=escape(title))
         for i in shown:
-            table.add_column(headings[i], justify="left" if i == 0 or headings[i] == "what" else "right", no_wrap=True)
+            table.add_column(
+                Text(headings[i]), justify="left" if i == 0 or headings[i] == "what" else "right", no_wrap=True
+            )
         for row in rows:
-            table.add_row(*(row[i] for i in shown))
+            table.add_row(*(Text(cell) if isinstance(cell := row[i], str) else cell for i in shown))
         if Measurement.get(console, console.options.update(max_width=1000), table).maximum <= console.width:
             break
     console.print(table)

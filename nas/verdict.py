@@ -53,7 +53,8 @@ def _data(row: Searched | Calibrated | Drilled, trainings: Sequence[Drilled], ba
     if isinstance(row, Drilled):
         derived |= {"validated": row.validated, "int8": row.int8, "cpu_hours": row.cpu_hours}
         rival = _rival(row, trainings, baseline)
-        derived |= {"gain": against(row, rival)[0] if rival and rival is not row else None}
+        gain, error = against(row, rival) if rival and rival is not row else (None, None)
+        derived |= {"gain": gain, "gain_error": error}
     return {"kind": kind, **derived, **to_data(row)}
 
 

@@ -10,6 +10,7 @@ import typer
 
 from nas.conditions import cores
 from nas.guard import at_least_one, fail, given, interruptible, keeping, one_of, only_how, refusing
+from nas.outcome import USUAL
 from nas.plan import TRIALS
 
 HOW = ("workers", "ray_address", "cpus", "gpus", "time_limit")  # options that do not change what is found
@@ -246,7 +247,7 @@ def export(
     weights: Annotated[Path | None, typer.Option(help="Weights of that architecture, as safetensors.")] = None,
     formats: Annotated[
         str, typer.Option(help="python, onnx, onnx-int8, pt2, executorch; joined with commas.")
-    ] = "python,onnx,onnx-int8,pt2",
+    ] = ",".join(USUAL),
     to: Annotated[
         Path | None, typer.Option(help="Folder to write; by default export/ in the training's, or beside the weights.")
     ] = None,
@@ -376,7 +377,7 @@ def measure(
                     write_value(Run(Path(name)), "latency", rows[-1].latency)
             except KeyboardInterrupt:
                 break
-            except RunFailed as error:
+            except (RunFailed, OSError) as error:
                 print_measured(rows, meter, json)
                 fail(str(error), 1)
     print_measured(rows, meter, json)

@@ -23,6 +23,7 @@ from nas.plan import FRONT_KEEP, PROXY, Budget
 from nas.runs import RunFailed, open_run, read_trials
 from nas.space import Space, axes, of, one_of
 from search_spaces import ANCHORS, LOWRES, lowres
+from tests.test_cli import nas_here
 
 LAYERS = Space("layers", tuple(one_of("skip", "small", "large") for _ in range(5)))
 MACS = {"skip": 0, "small": 2_000_000, "large": 5_000_000}
@@ -54,6 +55,20 @@ def test_networks_and_costs_of_ones_own() -> None:
     again = search(LAYERS, "30MFLOPs", worth, trials=40, seed=0, cost=macs)
     assert [trial.arch for trial in again.trials] == [trial.arch for trial in result.trials]
     assert search(LAYERS, "30MFLOPs", worth, trials=40, seed=1, cost=macs).trials != result.trials
+
+
+def test_searches_of_ones_own_are_shown(tmp_path: Path) -> None:
+    own, layers = tmp_path / "own", tmp_path / "layers"
+    for objective in ("accuracy", "accuracy,macs"):
+        path = own / objective
+        search(LOWRES, "25MFLOPs", lambda arch, _: 190 - 1e6 / cost(arch).macs, trials=8, objective=objective, run=path)
+        shown = nas_here("show", path)
+        assert shown.returncode == 0 and "of an evaluate of its own" in shown.stdout and "189.9" in shown.stdout
+        assert "%" not in shown.stdout
+    search(LAYERS, "30MFLOPs", worth, trials=8, cost=macs, run=layers)
+    for command in ("show", "compare", "report"):
+        said = nas_here(command, layers)
+        assert said.returncode == 2 and "networks that are no architectures of nas" in said.stderr
 
 
 @dataclass(frozen=True, slots=True)

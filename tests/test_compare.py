@@ -89,7 +89,8 @@ def test_trainings_are_held_against_a_baseline_trained_alike(here: Path) -> None
     other = replace(course, network="shufflenetv2-x2-32", arch=ANCHORS["shufflenetv2-x2-32"].arch)
     write_value(run, "course", other)
     (one, _) = json.loads(nas_here("compare", str(high), str(low), "--json").stdout)["runs"]
-    assert one["gain"] == 3.0 and "+3.00 +- 0.71" in nas_here("compare", str(high), str(low)).stdout
+    assert one["gain"] == 3.0 and one["gain_error"] == pytest.approx(0.5**0.5)
+    assert "+3.00 +- 0.71" in nas_here("compare", str(high), str(low)).stdout
     write_value(run, "course", replace(other, training=TRAININGS["plain"]))
     (one, _) = json.loads(nas_here("compare", str(high), str(low), "--json").stdout)["runs"]
     shown = nas_here("compare", str(high), str(low)).stdout

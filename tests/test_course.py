@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas import runs
+from nas import evaluate, runs
 from nas.api import crew
 from nas.course import Lesson, teacher_of, train
 from nas.data import load
 from nas.outcome import Outcome
 from nas.recipes import TRAININGS, Course
+from nas.request import course_begun, course_resumed
 from nas.runs import Run, create, open_course, read_value
 from nas.values import to_json
 from nas.weights import read
 from search_spaces import ANCHORS
 from tests.test_cli import nas_here
+from tests.test_data import make_folder
 from tests.test_fit import TINY
 from tests.test_kill import ended, killed_at, start
 
@@ -175,6 +177,19 @@ def test_show_tells_how_far_it_is(here: Path) -> None:
     finish(run.path)
     assert "test images, read once" in nas_here("show", run.path).stdout
     assert json.loads(nas_here("show", run.path, "--json").stdout)["test_images"] == 360
+
+
+def test_a_folder_of_few_images_has_small_batches_and_stays_as_it_was(here: Path) -> None:
+    make_folder(here / "pets")
+    asked = ("lowres-mobilenet", f"folder:{here / 'pets'}", None, "quick", 1, None, 1, 0, False, None, "pets")
+    evaluate.loaded.cache_clear()
+    run, course = course_begun(*asked)
+    assert course.training.batch == 3 and TRAININGS["quick"].batch == 64  # 16 images
+    assert course_resumed(run.path, None)[1] == course
+    (here / "pets" / "train" / "cat" / "0.png").unlink()
+    evaluate.loaded.cache_clear()
+    with pytest.raises(ValueError, match=r"was begun on other images: dataset folder:.* has been changed since"):
+        course_resumed(run.path, None)
 
 
 @pytest.mark.parametrize(

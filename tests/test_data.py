@@ -1,13 +1,15 @@
 """Datasets in memory, from embedded, made and (where it lies on disk) real data."""
 
 import pickle
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from nas.data import load, load_test
+from nas.data import Images, load, load_test
 
 CIFAR = Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -68,11 +70,38 @@ def test_folder_refusals(tmp_path: Path) -> None:
     (tmp_path / "train" / "cat" / "0.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"train/cat/0\.png cannot be read.*--dataset digits"):
         load(f"folder:{tmp_path}")
+    deep = torch.full((36, 40), 30_000, dtype=torch.int32).numpy().astype("uint16")
+    Image.fromarray(deep).save(tmp_path / "train" / "cat" / "0.png")  # PIL would make all of it white
+    with pytest.raises(ValueError, match=r"train/cat/0\.png cannot be read: it has more than 8 bits a level"):
+        load(f"folder:{tmp_path}")
     make_folder(tmp_path / "b")
     whole = (tmp_path / "b" / "train" / "dog" / "3.png").read_bytes()
     (tmp_path / "b" / "train" / "dog" / "3.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"train/dog/3\.png cannot be read"):
         load(f"folder:{tmp_path}/b")
+
+
+def test_one_class_is_none(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    for part in ("train", "test"):
+        shutil.rmtree(tmp_path / part / "dog")
+    with pytest.raises(ValueError, match="has one class, 'cat'"):
+        load(f"folder:{tmp_path}")
+
+
+def test_a_digest_is_of_images_labels_and_classes(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    data = load(f"folder:{tmp_path}")
+    assert data.digest == load(f"folder:{tmp_path}").digest
+    pixels = data.train.pixels.clone()
+    pixels[-1, -1, -1, -1] += 1
+    labels = data.val.labels.flip(0)
+    others = (
+        replace(data, train=Images(pixels, data.train.labels)),
+        replace(data, val=Images(data.val.pixels, labels)),
+        replace(data, classes=("cat", "eel")),
+    )
+    assert len({data.digest, *(other.digest for other in others)}) == 4
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])

@@ -177,6 +177,13 @@ def test_figures_of_classes_follow_from_the_confusion_matrix(pairs: list[tuple[i
     assert right(logits, labels, 5) == 100
 
 
+def test_of_equal_logits_the_first_counts_as_argmax_has_it() -> None:
+    logits = torch.tensor([[1.0, 1.0, 1.0], [0.0, 2.0, 2.0], [0.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+    labels = torch.tensor([0, 2, 2, 1])
+    assert right(logits, labels) == 100 * float((logits.argmax(1) == labels).float().mean()) == 50
+    assert right(logits, labels, 2) == 100 == right(logits, labels, 5)
+
+
 def test_images_stay_images() -> None:
     from nas.augment import mixed, varied
 

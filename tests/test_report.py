@@ -91,6 +91,9 @@ def test_a_small_page_fetches_plotly_and_nothing_else(view: View) -> None:
     assert len(small) < 400_000 < 4_000_000 < len(whole)
     sources = [attributes["src"] for tag, attributes in Pieces(small).tags if tag == "script" and "src" in attributes]
     assert len(sources) == 1 and re.fullmatch(r"https://cdn\.plot\.ly/plotly-[0-9.]+\.min\.js", sources[0] or "")
+    policies = [str(dict(attrs).get("content")) for tag, attrs in Pieces(small).tags if "http-equiv" in attrs]
+    assert len(policies) == 1 and f"script-src 'unsafe-inline' 'unsafe-eval' {sources[0]};" in policies[0]
+    assert "https:" not in next(str(attrs["content"]) for _, attrs in Pieces(whole).tags if "http-equiv" in attrs)
     assert whole.replace(get_plotlyjs(), "").count("<script>") == small.count("<script>") + 1
 
 

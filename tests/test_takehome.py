@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from nas import takehome
-from nas.arch import Anchor, Arch, graph
+from nas.arch import Anchor, Arch, arch_id, graph
 from nas.card import snippet
 from nas.data import load_test
+from nas.files import making
 from nas.graph import foldable
 from nas.model import build
 from nas.outcome import USUAL, Export
@@ -23,8 +24,10 @@ from nas.recall import trained
 from nas.runs import Run, read_value
 from nas.values import to_json
 from nas.weights import packed
+from search_spaces import ANCHORS
 from tests.test_cli import Called, nas_here
 from tests.test_course import began, finish
+from tests.test_data import make_folder
 from tests.test_fit import TINY
 from tests.test_kill import start
 from tests.test_onnx_graph import SMALL, lived_in
@@ -224,11 +227,37 @@ def test_weights_of_others_come_with_their_network_and_dataset(tmp_path: Path) -
     (tmp_path / "export" / "export.json").unlink()  # as if the folder were someone else's
     again = nas_here(*given, "--dataset", "digits", "--seconds", "0")
     assert again.returncode == 2 and "README.md would be written over" in again.stderr
+    make_folder(tmp_path / "pets")
+    two = replace(ANCHORS["lowres-mobilenet"].arch, classes=2)
+    (tmp_path / "w.safetensors").write_bytes(packed(build(two).state_dict(), {}))
+    pets = ("--dataset", f"folder:{tmp_path / 'pets'}", "--formats", "onnx", "--seconds", "0", "--to", tmp_path / "two")
+    done = nas_here("export", "lowres-mobilenet", "--weights", tmp_path / "w.safetensors", *pets)
+    assert done.returncode == 0, done.stderr  # a published network has as many classes as the dataset
+
+
+def test_a_folder_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / ".nas-12345").mkdir()
+    (tmp_path / ".nas-notes").mkdir()
+    with making(tmp_path) as room:
+        with pytest.raises(OSError, match="another nas process is writing there"), making(tmp_path):
+            pass
+        assert {path.name for path in tmp_path.iterdir()} == {room.name, ".nas-notes"}
+    with making(tmp_path):
+        pass
+
+
+def test_figures_that_cannot_be_kept_are_printed(tmp_path: Path) -> None:
+    begun, _ = began(tmp_path / "begun[v2]")
+    (begun.path / "latency.json").mkdir()
+    done = nas_here("measure", begun.path, "--keep", "--seconds", "0.1", "--quiet")
+    assert done.returncode == 1 and "latency.json" in done.stderr and "begun[v2]" in done.stdout
 
 
 def test_what_cannot_be_taken_home_is_one_line(run: Run, tmp_path: Path) -> None:
     (tmp_path / "arch.json").write_text(to_json(TINY))
-    (tmp_path / "wide.json").write_text(to_json(replace(TINY, classes=100)))
+    wide, bent = replace(TINY, classes=100), replace(TINY, stem=replace(TINY.stem, act="hswish"))
+    (tmp_path / "wide.json").write_text(to_json(wide))
+    (tmp_path / "bent.json").write_text(to_json(bent))
     torch.save(build(TINY).state_dict(), tmp_path / "w.pt")
     (tmp_path / "cut.safetensors").write_bytes(run.weights(0).read_bytes()[:5000])
     begun, _ = began(tmp_path / "begun")
@@ -237,8 +266,9 @@ def test_what_cannot_be_taken_home_is_one_line(run: Run, tmp_path: Path) -> None
         ((tmp_path / "arch.json",), "has no weights; give --weights FILE"),
         ((tmp_path / "arch.json", "--weights", tmp_path / "w.pt"), "are a pickle, which could run code"),
         ((tmp_path / "cut.safetensors",), "no safetensors file, or a truncated one"),
-        (("lowres-mobilenet", *weights), "the weights do not fit the network: "),
-        ((tmp_path / "wide.json", *weights), "wide.json is for 100 classes, weights"),
+        (("lowres-mobilenet", *weights), f"are of network {arch_id(TINY)}, lowres-mobilenet is "),
+        ((tmp_path / "wide.json", *weights), f"wide.json is {arch_id(wide)}; name the file alone"),
+        ((tmp_path / "bent.json", *weights), f"bent.json is {arch_id(bent)}; name the file alone"),  # the same shapes
         ((run.path, *weights), "leave out --weights and --dataset"),
         ((run.weights(0), "--dataset", "digits"), "leave out --dataset"),
         ((begun.path,), "has not ended; go on with nas train --resume"),
