@@ -109,6 +109,7 @@ def search(
     wave: int | None = None,
     dataset: str = "digits",
     data: str | None = None,
+    flip: bool = True,
     run: str | Path | None = None,
     workers: int = 1,
     ray_address: str | None = None,
@@ -118,14 +119,15 @@ def search(
     """The result of searching `space` for the network with the highest score that keeps `budget`.
 
     `evaluate(network, rung)` scores a network in `rungs` rungs: the better half of a wave goes on to each next one.
-    Without it networks are architectures, and are trained on `dataset` as `nas search` does. `cost(network)`: what a
-    network of your own costs, a `Cost` or a number of MACs; what an architecture costs is known. `latency(network)`:
-    its milliseconds, where `budget` or `objective` asks for latency; by default architectures are measured here, in
-    turn with the anchor that `budget` names, or the first. `anchors` are tried first, and the first of them goes
-    through all rungs. `proposals`: "random" leaves them to chance, to compare with. `wave`: networks proposed before
-    any of them is told; 8, or 4 for an `evaluate`. `run`: a folder that keeps all of it, and is gone on with where it
-    exists, also with more `trials`: networks to score, 64 or as many as that run was to have. `workers`: trainings side
-    by side, by Ray where there are several or a `ray_address`. `time_limit`: in seconds. `watch` hears how far it is.
+    Without it networks are architectures, and are trained on `dataset` as `nas search` does, mirrored if `flip`.
+    `cost(network)`: what a network of your own costs, a `Cost` or a number of MACs; what an architecture costs is
+    known. `latency(network)`: its milliseconds, where `budget` or `objective` asks for latency; by default
+    architectures are measured here, in turn with the anchor that `budget` names, or the first. `anchors` are tried
+    first, and the first of them goes through all rungs. `proposals`: "random" leaves them to chance, to compare with.
+    `wave`: networks proposed before any of them is told; 8, or 4 for an `evaluate`. `run`: a folder that keeps all of
+    it, and is gone on with where it exists, also with more `trials`: networks to score, 64 or as many as that run was
+    to have. `workers`: trainings side by side, by Ray where there are several or a `ray_address`. `time_limit`: in
+    seconds. `watch` hears how far it is.
 
     Raises ValueError where the request cannot be met, RunFailed after three failures in a row.
     """
@@ -142,7 +144,7 @@ def search(
         plan = Plan(limits, "", space.name, space.digest, asked, seed, recipe, 0, 0, names, wave=wave or 4)
     else:
         plan, space = proxy_plan(limits, dataset, data, space, asked, seed, names, wave or WAVE)
-    plan = replace(plan, proposals=proposals)
+    plan = replace(plan, proposals=proposals, flip=flip)
     costs = _costs(cost)
     cheapest(space, plan, random.Random(seed), costs)  # raises where nothing keeps the budget
     if plan.timed and latency and limits.latency_ratio is not None:

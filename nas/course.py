@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nas.arch import arch_id, cost
 from nas.conditions import at_work, versions
 from nas.data import Data, load_test
-from nas.evaluate import loaded
+from nas.evaluate import images_for
 from nas.fit import begun, by_class, network, restored, right, state, train_epoch, training_images
 from nas.outcome import Made, Outcome, Tested
 from nas.recipes import Course, Teacher
@@ -82,7 +82,7 @@ class Lesson:
 
     def __call__(self, seed: int, _rung: int, _state: bytes | None, tick: Tick) -> tuple[Score, None]:
         course, run = self.course, Run(self.path)
-        data, teacher = loaded(course.dataset, course.data), taught(course.teacher)
+        data, teacher = images_for(course), taught(course.teacher)
         content = read_checkpoint(run, seed)
         learner = begun(course, seed)
         if content is not None:
@@ -122,7 +122,7 @@ def train(run: Run, course: Course, workers: Workers, watch: Watch = lambda _: N
     with at_work(run):
         if done := read_value(run, "result", Outcome):
             return done
-        data = loaded(course.dataset, course.data)
+        data = images_for(course)
         for seed in course.seeds:
             if (content := read_checkpoint(run, seed)) is not None:
                 restored(course, seed, content, str(run.checkpoint(seed)))

@@ -2,7 +2,7 @@
 
 import io
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -12,10 +12,17 @@ from nas.arch import Arch, arch_id
 from nas.data import Data, load, shrunk
 from nas.model import build
 from nas.plan import Plan, derived_seed
+from nas.recipes import Course
 from nas.train import Tick, device, sgd, top1, train
 from nas.trial import Score
 
 loaded = cache(load)  # a process reads its dataset once
+
+
+def images_for(asked: Plan | Course) -> Data:
+    """What a search or a full training may see of its dataset, mirrored or not as it was asked."""
+    data = loaded(asked.dataset, asked.data)
+    return data if asked.flip else replace(data, flip=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,7 @@ class Proxy:
     ) -> tuple[Score, bytes | None]:
         torch.set_num_threads(1)
         plan, recipe = self.plan, self.plan.recipe
-        data = loaded(plan.dataset, plan.data)
+        data = images_for(plan)
         name = arch_id(arch)
         torch.manual_seed(derived_seed(plan.seed, name))
         model = build(arch).to(device())

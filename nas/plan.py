@@ -328,6 +328,8 @@ class Plan:
     """Who says which networks are tried: the surrogate, or chance alone ("random"), to compare with."""
     images_digest: str = ""
     """Of the dataset's images; none where there are none, or where it was not kept (before 0.15.0)."""
+    flip: bool = True
+    """Whether images are mirrored in training; those of digits never are."""
 
     @property
     def timed(self) -> bool:

@@ -124,6 +124,8 @@ class Course:
     teacher: Teacher | None = None
     images_digest: str = ""
     """Of the dataset's images; none where it was not kept (before 0.15.0)."""
+    flip: bool = True
+    """Whether images are mirrored where they are cropped; those of digits never are."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

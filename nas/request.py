@@ -70,6 +70,7 @@ def planned(
     seed: int,
     objective: tuple[str, ...],
     name: str | None,
+    flip: bool = True,
     meter: Meter | None = None,
     proposals: str = "surrogate",
 ) -> tuple[Plan, Space]:
@@ -94,9 +95,8 @@ def planned(
         cheapest(fitted(template, RESOLUTION, CLASSES[dataset]), plan, random.Random(seed), cost)
     folder = str(data.expanduser().absolute()) if data else None
     plan, where = proxy_plan(limits, dataset, folder, template, trials, seed, objective, plan.wave)
-    plan = replace(
-        plan, budget=parse_budget(budget, anchor_costs(plan.resolution, plan.classes)), meter=meter, proposals=proposals
-    )
+    limits = parse_budget(budget, anchor_costs(plan.resolution, plan.classes))
+    plan = replace(plan, budget=limits, meter=meter, proposals=proposals, flip=flip)
     cheapest(where, plan, random.Random(seed), cost)  # raises where nothing keeps the budget
     return plan, where
 
@@ -183,6 +183,7 @@ def calibration_begun(
     epochs: int,
     seed: int,
     name: str | None,
+    flip: bool = True,
 ) -> tuple[Run, Plan, Space, Recipes]:
     """A new run that compares `proxies` with `epochs` over `images`."""
     if networks < 3 or images < 1 or epochs < 1:
@@ -207,7 +208,7 @@ def calibration_begun(
                 f"the proxy {one.name} has {one.images:,} training images, the training that it is held against "
                 f"{goal.images:,}, and has to have more: raise --epochs or --images"
             )
-    plan, where = planned(budget, dataset, data, space, networks, seed, ("accuracy",), name)
+    plan, where = planned(budget, dataset, data, space, networks, seed, ("accuracy",), name, flip)
     diverse(plan, where, networks, first_of(plan))  # raises where there are not as many
     folder = created(plan, budget, name, "calibration-")
     write_value(folder, "recipes", recipes)
@@ -226,6 +227,7 @@ def course_begun(
     all_images: bool,
     teacher: Path | None,
     name: str | None,
+    flip: bool = True,
 ) -> tuple[Run, Course]:
     """A new full training of what was asked. Nothing is written before all of it has been found possible."""
     training = named(TRAININGS, recipe, "recipe")
@@ -244,14 +246,15 @@ def course_begun(
         which = f"Network `{begins}`" if begins else "The best network"
         _, plan = open_run(search)
         if dataset is None:
-            dataset, folder = plan.dataset, folder or plan.data
+            dataset, folder, flip = plan.dataset, folder or plan.data, flip and plan.flip
         found = (
             f"{which} of `{search}`: `nas search --budget {plan.budget} --dataset {plan.dataset}`, "
             f"space {plan.space}, seed {plan.seed}, {plan.trials} trials."
         )
     elif is_course(path) and dataset is None:
         _, before = open_course(path)
-        dataset, folder, found = before.dataset, folder or before.data, before.found
+        dataset, folder, flip = before.dataset, folder or before.data, flip and before.flip
+        found = before.found
     dataset = absolute(dataset or "digits")
 
     from nas.course import teacher_of
@@ -276,7 +279,7 @@ def course_begun(
     training = replace(training, batch=min(training.batch, max(3, seen // STEPS)))
     course = Course(
         network, found, arch, dataset, training, tuple(range(seed, seed + seeds)), folder, all_images,
-        learnt if teacher else None, images.digest,
+        learnt if teacher else None, images.digest, flip,
     )  # fmt: skip
     stem = f"{chosen[0].resolve().name}-{chosen[1]}" if chosen else path.name.removesuffix(".json")
     return create(_folder(name, f"{stem}-{dataset.split('/')[-1]}-{training.name}"), course), course

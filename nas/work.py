@@ -27,6 +27,9 @@ def search(
     ] = None,
     dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, or folder:PATH.")] = "digits",
     data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
+    no_flip: Annotated[
+        bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
+    ] = False,
     space: Annotated[str, typer.Option(help="Search space: lightweight or lowres.")] = "lightweight",
     device: Annotated[
         str | None,
@@ -85,7 +88,7 @@ def search(
             asked = device is not None or measure_command is not None or measure_threads != 1
             meter = search_meter(device or "here", measure_command, measure_threads) if asked else None
             limits = budget or []
-            plan, where = planned(limits, dataset, data, space, trials, seed, names, run, meter, proposals)
+            plan, where = planned(limits, dataset, data, space, trials, seed, names, run, not no_flip, meter, proposals)
             folder = created(plan, limits, run)
 
     from nas.account import Halt
@@ -117,6 +120,9 @@ def calibrate(
     ] = None,
     dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, or folder:PATH.")] = "digits",
     data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
+    no_flip: Annotated[
+        bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
+    ] = False,
     space: Annotated[str, typer.Option(help="Search space: lightweight or lowres.")] = "lightweight",
     networks: Annotated[int, typer.Option(help="How many networks, Low-res MobileNet among them.")] = 10,
     proxy: Annotated[
@@ -145,7 +151,7 @@ def calibrate(
             folder, plan, where, recipes = calibration_resumed(resume, data)
         else:
             folder, plan, where, recipes = calibration_begun(
-                budget or [], dataset, data, space, networks, proxy or [], images, epochs, seed, run
+                budget or [], dataset, data, space, networks, proxy or [], images, epochs, seed, run, not no_flip
             )
 
     from nas.account import Halt
@@ -183,6 +189,9 @@ def train(
         str | None, typer.Option(help="digits, cifar10, cifar100, or folder:PATH; by default the search's, or digits.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
+    no_flip: Annotated[
+        bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
+    ] = False,
     recipe: Annotated[str, typer.Option(help="quick, paper, paper-augmented, plain or strong.")] = "quick",
     epochs: Annotated[int | None, typer.Option(help="By default the recipe's.")] = None,
     decay: Annotated[
@@ -222,7 +231,7 @@ def train(
         else:
             what = one_of(get_args(Decay), decay, "decay")
             folder, course = course_begun(
-                network, dataset, data, recipe, epochs, what, seeds, seed, all_images, teacher, run
+                network, dataset, data, recipe, epochs, what, seeds, seed, all_images, teacher, run, not no_flip
             )
 
     from nas.api import crew

@@ -14,7 +14,7 @@ from nas.course import Lesson, teacher_of, train
 from nas.data import load
 from nas.outcome import Outcome
 from nas.recipes import TRAININGS, Course
-from nas.request import course_begun, course_resumed
+from nas.request import course_begun, course_resumed, planned
 from nas.runs import Run, create, open_course, read_value
 from nas.values import to_json
 from nas.weights import read
@@ -186,6 +186,12 @@ def test_a_folder_of_few_images_has_small_batches_and_stays_as_it_was(here: Path
     run, course = course_begun(*asked)
     assert course.training.batch == 3 and TRAININGS["quick"].batch == 64  # 16 images
     assert course_resumed(run.path, None)[1] == course
+    assert course.flip and evaluate.images_for(course).flip
+    _, letters = course_begun(*asked[:-1], "letters", flip=False)
+    assert not letters.flip and not evaluate.images_for(letters).flip
+    assert not course_begun("runs/letters", None, *asked[2:-1], "again")[1].flip  # as it was trained before
+    plan, _ = planned(["25MFLOPs"], asked[1], None, "lightweight", 9, 0, ("accuracy",), None, flip=False)
+    assert not plan.flip and not evaluate.images_for(plan).flip
     (here / "pets" / "train" / "cat" / "0.png").unlink()
     evaluate.loaded.cache_clear()
     with pytest.raises(ValueError, match=r"was begun on other images: dataset folder:.* has been changed since"):
