@@ -119,9 +119,9 @@ def search(
     """The result of searching `space` for the network with the highest score that keeps `budget`.
 
     `evaluate(network, rung)` scores a network in `rungs` rungs: the better half of a wave goes on to each next one.
-    Without it networks are architectures, and are trained on `dataset` as `nas search` does, mirrored if `flip`.
-    `cost(network)`: what a network of your own costs, a `Cost` or a number of MACs; what an architecture costs is
-    known. `latency(network)`: its milliseconds, where `budget` or `objective` asks for latency; by default
+    Without it networks are architectures, and are trained on `dataset` as `nas search` does, its images mirrored if
+    `flip`. `cost(network)`: what a network of your own costs, a `Cost` or a number of MACs; what an architecture costs
+    is known. `latency(network)`: its milliseconds, where `budget` or `objective` asks for latency; by default
     architectures are measured here, in turn with the anchor that `budget` names, or the first. `anchors` are tried
     first, and the first of them goes through all rungs. `proposals`: "random" leaves them to chance, to compare with.
     `wave`: networks proposed before any of them is told; 8, or 4 for an `evaluate`. `run`: a folder that keeps all of

@@ -365,9 +365,9 @@ def print_outcome(folder: Run, course: Course, outcome: Outcome, exported: Expor
         f"Top-1, top-5 and, as means over {len(outcome.classes)} classes, precision, recall and F1: "
         f"{outcome.test_images:,} test images, read once, after the last epoch{val}.",
         f"{recipe.epochs} epochs over {outcome.train_images:,} images{'' if course.flip else ', none mirrored'}, batch "
-        f"{recipe.batch} ({recipe.about}); "
-        f"{outcome.device}, "
-        f"{outcome.threads} thread, " + ", ".join(f"{name} {one}" for name, one in outcome.versions.items()) + ".",
+        f"{recipe.batch} ({recipe.about}); {outcome.device}, {outcome.threads} thread, "
+        + ", ".join(f"{name} {one}" for name, one in outcome.versions.items())
+        + ".",
         f"By the test sample alone, an accuracy has a standard error of {error:.2f} points.",
         FLOPS_ARE,
     ]
