@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
-
 from nas.arch import Arch, cost
 from nas.outcome import Export, Outcome
 from nas.pareto import front, hypervolume, point
@@ -41,11 +39,11 @@ def print_result(
         found = [t for t in front(trials, plan.objective) if t.anchor is None]
     elif top and top.anchor is None:
         found = [top, *(t for t in found if t.index != top.index)][:5]
-    rows: list[tuple[str | Text, ...]] = []
-    for trial in [*found, *(t for t in complete if t.anchor)]:
+    rows = []
+    shown = [*found, *(t for t in complete if t.anchor)]
+    for trial in shown:
         name = trial.anchor or trial.arch_id
-        shown = Text(name, style="bold" if top and trial.index == top.index else "")
-        rows.append((shown, *_cost_cells(trial, plan), *_score_cells(trial, plan), _verdict(trial, baseline)))
+        rows.append((name, *_cost_cells(trial, plan), *_score_cells(trial, plan), _verdict(trial, baseline)))
     stopped = [t for t in trials if t.anchor and t.state == "pruned"]
     for trial in sorted(stopped, key=lambda t: (-len(t.scores), -(t.score or 0))):
         seen = sum(score.images for score in trial.scores)
@@ -61,7 +59,8 @@ def print_result(
     latency = ("ms (95 %)",) * plan.timed
     scores = ("val top-1" if plan.dataset else "score", *("loss",) * (judge == "loss"))
     headings = ("network", "FLOPs", "params", "peak", *latency, *scores, "against Low-res MobileNet")
-    print_table(console, title, headings, rows, ("peak", "params"))
+    best = shown.index(top) if top in shown else None
+    print_table(console, title, headings, rows, ("peak", "params"), best)
     counts = {state: sum(t.state == state for t in trials) for state in ("complete", "pruned", "failed", "refused")}
     said = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
     lines = [

@@ -24,9 +24,15 @@ WIDTH = 110  # of tables that go to a file
 
 
 def print_table(
-    console: Console, title: str, headings: Sequence[str], rows: Sequence[Sequence[str | Text]], dropped: Sequence[str]
+    console: Console,
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    dropped: Sequence[str],
+    best: int | None = None,
 ) -> None:
-    """Prints a table whose cells stay whole: where it is too wide, columns `dropped` go, one after the other."""
+    """Prints a table whose cells stay whole: where it is too wide, columns `dropped` go, one after the other. Row
+    `best` is bold."""
     shown = list(range(len(headings)))
     for name in (None, *dropped):
         shown = [i for i in shown if headings[i] != name]
@@ -35,8 +41,8 @@ def print_table(
             table.add_column(
                 Text(headings[i]), justify="left" if i == 0 or headings[i] == "what" else "right", no_wrap=True
             )
-        for row in rows:
-            table.add_row(*(Text(cell) if isinstance(cell := row[i], str) else cell for i in shown))
+        for number, row in enumerate(rows):
+            table.add_row(*(Text(row[i]) for i in shown), style="bold" if number == best else None)
         if Measurement.get(console, console.options.update(max_width=1000), table).maximum <= console.width:
             break
     console.print(table)
