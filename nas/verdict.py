@@ -11,7 +11,7 @@ from nas.tables import FLOPS_ARE, console_of, ending, print_table, say
 from nas.trial import Trial
 from nas.values import to_data
 
-WIDE = 150
+WIDE = 165
 SHOWN = 12  # axes
 JUDGED = {"top1": "their validation top-1 after", "loss": "their mean training loss in"}
 UNITS = {"top1": "points", "loss": "% of loss"}
