@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from nas.api import Result as Result
     from nas.api import search as search
 
-__version__ = "0.15.0"
+__version__ = "0.16.0"
 
 
 def __getattr__(name: str) -> Any:  # so that `import nas` and `nas --help` need nothing heavy

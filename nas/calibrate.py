@@ -18,6 +18,7 @@ from nas.conditions import at_work
 from nas.findings import Agreement, Calibration, Estimate
 from nas.plan import LONGER, Plan, Recipe, Rung
 from nas.propose import Candidate, Proposer
+from nas.recipes import Goals, Recipes
 from nas.runs import Run, RunFailed, append_score, forget_all, read_scores, read_work, write_value, write_work
 from nas.space import Space, axes, encode
 from nas.surrogate import Describer
@@ -59,6 +60,14 @@ def diverse(plan: Plan, space: Space, number: int, first: Sequence[Arch]) -> lis
     return chosen
 
 
+def networks_of(plan: Plan, space: Space, recipes: Recipes, first: Sequence[Arch]) -> list[Candidate]:
+    """The networks of a calibration: those trained in full before, or `first` and others, as `diverse` finds them."""
+    if recipes.goals:
+        archs = [goal.arch for goal in recipes.goals.networks]
+        return [Candidate(arch, {}, cost(arch), identity(arch)) for arch in archs]
+    return diverse(plan, space, plan.trials, first)
+
+
 class _Training(NamedTuple):
     """A network under a recipe."""
 
@@ -74,17 +83,18 @@ class _Training(NamedTuple):
 
 def calibrate(
     candidates: Sequence[Candidate],
-    recipes: Sequence[Recipe],
+    compared: Recipes,
     run: Run,
     workers: Workers,
     watch: Callable[[str, int, int], None],
     stop: Callable[[], bool],
 ) -> Calibration | None:
-    """Each of `candidates` trained by each of `recipes`, of which the last is the longer one.
+    """Each of `candidates` trained by each of the recipes that are `compared`, and how these rank them.
 
     None where `stop` said so before the end. What is in `run` already is not trained again. `watch` is told a name and
     the images trained on, done and in all. Raises RunFailed where a network cannot be trained.
     """
+    recipes = compared.recipes
     trainings = [_Training(i, candidate, recipe) for recipe in recipes for i, candidate in enumerate(candidates)]
     planned = sum(_images(rung) for training in trainings for rung in training.recipe.rungs)
     done = 0
@@ -123,14 +133,18 @@ def calibrate(
         for index, candidate, recipe in trainings:
             name = _Training(index, candidate, recipe).name
             found[recipe.name].append([scores[index, name, rung] for rung in range(len(recipe.rungs))])
-        calibration = _compared([candidate.id for candidate in candidates], found)
+        names = [one.name for one in compared.goals.networks] if compared.goals else [one.id for one in candidates]
+        calibration = _compared(names, found, compared.goals)
         write_value(run, "calibration", calibration)
         forget_all(run)
         return calibration
 
 
-def _compared(networks: Sequence[str], found: Mapping[str, list[list[Score]]]) -> Calibration:
-    goal = [row[-1].top1 for row in found[LONGER]]
+def _compared(networks: Sequence[str], found: Mapping[str, list[list[Score]]], goals: Goals | None) -> Calibration:
+    top1 = {name: tuple(tuple(score.top1 for score in row) for row in rows) for name, rows in found.items()}
+    if goals:
+        top1[LONGER] = tuple((mean(goal.top1),) for goal in goals.networks)
+    goal = [row[-1] for row in top1[LONGER]]
     agreements = []
     for proxy, rows in found.items():
         for rung in range(len(rows[0])) if proxy != LONGER else ():
@@ -141,9 +155,13 @@ def _compared(networks: Sequence[str], found: Mapping[str, list[list[Score]]]) -
             ):
                 ranks = [_rank(correlation, values, goal) for correlation in (spearmanr, kendalltau)]
                 agreements.append(Agreement(proxy, rung, by, ranks[0], ranks[1], spent / 60))
-    top1 = {name: tuple(tuple(score.top1 for score in row) for row in rows) for name, rows in found.items()}
-    last = found[LONGER][0][-1]
-    return Calibration(tuple(networks), top1, tuple(agreements), last.device, last.torch)
+    again = None
+    if goals and min(len(goal.top1) for goal in goals.networks) > 1:
+        one, other = ([goal.top1[seed] for goal in goals.networks] for seed in (0, 1))
+        again = spearman(one, other)
+    last = next(iter(found.values()))[0][-1]
+    losses = {name: tuple(tuple(score.train_loss for score in row) for row in rows) for name, rows in found.items()}
+    return Calibration(tuple(networks), top1, tuple(agreements), last.device, last.torch, again, losses)
 
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> Estimate:

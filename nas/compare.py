@@ -7,8 +7,8 @@ from statistics import mean, stdev
 
 from nas.findings import Calibration
 from nas.outcome import Export, Outcome, Session
-from nas.plan import Plan, Recipes
-from nas.recipes import Course, Teacher, Training
+from nas.plan import Plan
+from nas.recipes import Course, Recipes, Teacher, Training
 from nas.timing import Latency
 from nas.trial import Trial
 

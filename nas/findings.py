@@ -1,6 +1,6 @@
 """What short trainings are worth, and what knobs are, as values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nas.plan import Recipe
 from nas.space import Label
@@ -36,11 +36,17 @@ class Calibration:
     """What was trained, and how the proxies agree with the longer training."""
 
     networks: tuple[str, ...]
+    """Their identities; names of those that were trained in full before."""
     scores: dict[str, tuple[tuple[float, ...], ...]]
-    """By recipe: a row for each network, its top-1 at each rung."""
+    """By recipe: a row for each network, its top-1 at each rung; "longer": at the end of what they are held against."""
     agreements: tuple[Agreement, ...]
     device: str
     torch: str
+    again: Estimate | None = None
+    """Spearman's correlation of two seeds of full trainings that were there before: how far these agree with
+    themselves."""
+    losses: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    """The training losses beside `scores`; none where they were not kept (before 0.16.0)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,12 +78,12 @@ def given(context: typer.Context) -> set[str]:
     return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
-def only_how(context: typer.Context, allowed: set[str]) -> None:
-    """Raises ValueError where a run that is resumed is also told what to do."""
+def only_how(context: typer.Context, allowed: set[str], rule: str = "--resume takes its plan from the run") -> None:
+    """Raises ValueError where a run that takes what it does from elsewhere, as the `rule` says, is also told what."""
     if clash := sorted(given(context) - allowed):
         option = {p.name: p.opts[0] for p in context.command.params if p.param_type_name == "option"}
         what = option.get(clash[0]) or str(context.params[clash[0]])  # an argument is left out as it was typed
-        raise ValueError(f"--resume takes its plan from the run; leave out {what}")
+        raise ValueError(f"{rule}; leave out {what}")
 
 
 def one_of(names: Sequence[N], name: str | None, what: str) -> N | None:

@@ -41,7 +41,7 @@ def show(
         if is_calibration(run):
             taken = compared(run)
             assert isinstance(taken, Calibrated)
-            print_calibration(taken.folder, taken.plan, taken.recipes.recipes, taken.found, json)
+            print_calibration(taken.folder, taken.plan, taken.recipes, taken.found, json)
             return
         one, problems = searched(run)
     for problem in problems[:3]:

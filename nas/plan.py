@@ -296,13 +296,6 @@ def longer(recipe: Recipe, images: int, epochs: int, val_images: int) -> Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipes:
-    """The trainings that a calibration compares; the last one is the longer one."""
-
-    recipes: tuple[Recipe, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """All that decides a search; two runs of one plan propose and train the same networks."""
 

@@ -11,8 +11,7 @@ from nas.compare import Calibrated, Drilled, Searched
 from nas.findings import Calibration
 from nas.names import absolute, architecture
 from nas.outcome import Export, Made, Outcome
-from nas.plan import Recipes
-from nas.recipes import Course
+from nas.recipes import Course, Recipes
 from nas.runs import (
     Run,
     is_course,

@@ -5,6 +5,7 @@ from math import cos, pi
 from typing import Literal, TypeAlias
 
 from nas.arch import Arch
+from nas.plan import Recipe
 
 Decay: TypeAlias = Literal["all", "kernels"]
 RISE, FALL = 0.3, 0.7  # of a one-cycle schedule
@@ -130,3 +131,40 @@ class Course:
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must be different and at least one, got {list(self.seeds)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A network that was trained in full before."""
+
+    run: str
+    """Folder of its training."""
+    name: str
+    """An anchor's own, of others their identity."""
+    arch: Arch
+    top1: tuple[float, ...]
+    """On the validation images, after the last epoch, in percent; a seed each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goals:
+    """Networks that were trained in full before, all alike, for proxies to be held against."""
+
+    training: Training
+    train_images: int
+    val_images: int
+    networks: tuple[Goal, ...]
+
+    @property
+    def images(self) -> int:
+        """That each was trained on, repeats counted."""
+        return self.train_images * self.training.epochs
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """The trainings that a calibration compares."""
+
+    recipes: tuple[Recipe, ...]
+    """The proxies; where there are no goals the last one is the longer training that they are held against."""
+    goals: Goals | None = None

@@ -6,11 +6,13 @@ import math
 import os
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.arch import Arch, cost
+from nas.compare import Drilled
 from nas.names import (
     RESOLUTION,
     absolute,
@@ -28,14 +30,16 @@ from nas.plan import (
     MEASURED_SECONDS,
     PROXIES,
     PROXY,
+    WAVE,
+    Budget,
     Meter,
     Plan,
-    Recipes,
+    Recipe,
     longer,
     parse_budget,
 )
-from nas.recall import course_taken
-from nas.recipes import TRAININGS, Course, Decay
+from nas.recall import compared, course_taken
+from nas.recipes import TRAININGS, Course, Decay, Goal, Goals, Recipes
 from nas.runs import (
     Run,
     create,
@@ -190,7 +194,7 @@ def calibration_begun(
         raise ValueError(f"a calibration needs 3 networks, 1 image and 1 epoch, got {networks}, {images}, {epochs}")
     if budget:
         on_paper(parse_budget(budget, anchor_costs(RESOLUTION, 10)))
-    compared = [named(PROXIES, proxy, "proxy") for proxy in dict.fromkeys(proxies or COMPARED)]
+    shorter = _proxies(proxies)
     named(SPACES, space, "space")
     _free(name)
 
@@ -199,20 +203,88 @@ def calibration_begun(
     from nas.evaluate import loaded
 
     held = loaded(absolute(dataset), str(data.expanduser().absolute()) if data else None)
-    whole = [*compared, longer(PROXY, images, epochs, LONGER_VAL)]
+    whole = [*shorter, longer(PROXY, images, epochs, LONGER_VAL)]
     recipes = Recipes(tuple(filled(recipe, len(held.train), len(held.val)) for recipe in whole))
-    *shorter, goal = recipes.recipes
-    for one in shorter:
-        if one.images >= goal.images:
-            raise ValueError(
-                f"the proxy {one.name} has {one.images:,} training images, the training that it is held against "
-                f"{goal.images:,}, and has to have more: raise --epochs or --images"
-            )
+    _all_shorter(recipes.recipes[:-1], recipes.recipes[-1].images, "raise --epochs or --images")
     plan, where = planned(budget, dataset, data, space, networks, seed, ("accuracy",), name, flip)
     diverse(plan, where, networks, first_of(plan))  # raises where there are not as many
     folder = created(plan, budget, name, "calibration-")
     write_value(folder, "recipes", recipes)
     return folder, plan, where, recipes
+
+
+def calibration_against(
+    trained: list[Path], data: Path | None, proxies: list[str], seed: int, name: str | None
+) -> tuple[Run, Plan, Space, Recipes]:
+    """A new run that compares `proxies` with the full trainings in folders `trained`, which have ended."""
+    shorter = _proxies(proxies)
+    _free(name)
+    rows = [_drilled(path) for path in trained]
+    if len({row.outcome.arch_id for row in rows}) < max(3, len(rows)):
+        raise ValueError(f"a calibration needs full trainings of 3 different networks, each once, got {len(rows)}")
+    first = rows[0]
+    for path, row in zip(trained, rows, strict=True):
+        if row.like != first.like or row.course.flip != first.course.flip:
+            raise ValueError(
+                f"{path} was not trained as {trained[0]}, by the same recipe on the same images: compare each kind "
+                "with itself"
+            )
+    course, outcome = first.course, first.outcome
+    goals = Goals(
+        course.training,
+        outcome.train_images,
+        outcome.val_images,
+        tuple(
+            Goal(str(p), row.name, row.course.arch, _validated(p, row)) for p, row in zip(trained, rows, strict=True)
+        ),
+    )
+
+    from nas.api import filled, proxy_plan
+    from nas.evaluate import loaded
+
+    folder = str(data.expanduser().absolute()) if data else course.data
+    held = loaded(course.dataset, folder)
+    for path, row in zip(trained, rows, strict=True):
+        then = row.course.arch.resolution, row.course.arch.classes
+        _same_images(path, course.dataset, held, then, row.course.images_digest)
+    recipes = Recipes(tuple(filled(recipe, len(held.train), len(held.val)) for recipe in shorter), goals)
+    _all_shorter(recipes.recipes, goals.images, "leave it out, by --proxy")
+    most = Budget(macs=max(row.outcome.cost.macs for row in rows))
+    plan, where = proxy_plan(most, course.dataset, folder, SPACES["lightweight"], len(rows), seed, ("accuracy",), WAVE)
+    plan = replace(plan, flip=course.flip)
+    run = create(_folder(name, f"calibration-{course.dataset.split('/')[-1]}-{course.training.name}"), plan)
+    write_value(run, "recipes", recipes)
+    return run, plan, where, recipes
+
+
+def _drilled(path: Path) -> Drilled:
+    """The full training in folder `path`, which has ended."""
+    row = compared(path)
+    if not isinstance(row, Drilled):
+        raise ValueError(f"{path} is no full training, which proxies could be held against; nas train makes one")
+    return row
+
+
+def _validated(path: Path, row: Drilled) -> tuple[float, ...]:
+    """Its top-1 on the validation images, a seed each."""
+    values = tuple(one.val_top1 for one in row.outcome.tested if one.val_top1 is not None)
+    if len(values) < len(row.outcome.tested):
+        raise ValueError(f"{path} was trained on the validation images too (--all-images): nothing ranks it")
+    return values
+
+
+def _proxies(names: list[str]) -> list[Recipe]:
+    return [named(PROXIES, name, "proxy") for name in dict.fromkeys(names or COMPARED)]
+
+
+def _all_shorter(proxies: Sequence[Recipe], images: int, remedy: str) -> None:
+    """Raises ValueError where a proxy has as many `images` as what it is held against."""
+    for one in proxies:
+        if one.images >= images:
+            raise ValueError(
+                f"the proxy {one.name} has {one.images:,} training images, the training that it is held against "
+                f"{images:,}, and has to have more: {remedy}"
+            )
 
 
 def course_begun(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from nas.compare import Calibrated, Drilled, Searched, against, hours
 from nas.findings import FEWEST, Calibration, Estimate, Knobs, Worth
 from nas.outcome import Session
-from nas.plan import Plan, Recipe
+from nas.plan import LONGER, Plan
+from nas.recipes import Recipes
 from nas.tables import FLOPS_ARE, console_of, ending, print_table, say
 from nas.trial import Trial
 from nas.values import to_data
@@ -34,7 +35,7 @@ def print_compared(rows: Sequence[Searched | Calibrated | Drilled], baseline: st
         _print_searches(searches, baseline)
     for row in rows:
         if isinstance(row, Calibrated):
-            print_calibration(row.folder, row.plan, row.recipes.recipes, row.found, False)
+            print_calibration(row.folder, row.plan, row.recipes, row.found, False)
     if trainings:
         _print_trainings(trainings, baseline)
 
@@ -105,13 +106,13 @@ def _print_searches(searches: Sequence[Searched], baseline: str) -> None:
     say(console, [line for line in lines if line])
 
 
-def print_calibration(folder: str, plan: Plan, recipes: Sequence[Recipe], found: Calibration, json: bool) -> None:
+def print_calibration(folder: str, plan: Plan, compared: Recipes, found: Calibration, json: bool) -> None:
     """Prints how well each rung of each proxy ranks networks."""
     if json:
-        data = {"run": folder, "plan": to_data(plan), "recipes": to_data(recipes), **to_data(found)}
-        print(jsonlib.dumps(data))
+        print(jsonlib.dumps({"run": folder, "plan": to_data(plan), **to_data(compared), **to_data(found)}))
         return
-    by_name = {recipe.name: recipe for recipe in recipes}
+    goals = compared.goals
+    by_name = {recipe.name: recipe for recipe in compared.recipes}
     rows = []
     for one in found.agreements:
         rung = by_name[one.proxy].rungs[one.rung]
@@ -121,30 +122,63 @@ def print_calibration(folder: str, plan: Plan, recipes: Sequence[Recipe], found:
                 f"{one.proxy}, rung {one.rung + 1}",
                 f"{rung.images * rung.epochs:,} at {side}x{side}",
                 one.by,
-                f"{one.spearman.value:+.2f} ({one.spearman.low:+.2f} to {one.spearman.high:+.2f})",
-                f"{one.kendall.value:+.2f} ({one.kendall.low:+.2f} to {one.kendall.high:+.2f})",
+                _shown(one.spearman),
+                _shown(one.kendall),
                 f"{one.minutes:.2f}",
             )
         )
     console = console_of(130)
-    title = (
-        f"{plan.dataset}, budget {plan.budget}, space {plan.space}: {len(found.networks)} networks, seed {plan.seed}"
-    )
+    drawn_from = f"budget {plan.budget}, space {plan.space}" if not goals else "trained in full before"
+    title = f"{plan.dataset}, {drawn_from}: {len(found.networks)} networks, seed {plan.seed}"
     headings = ("proxy", "images", "ranked by", "Spearman (95 %)", "Kendall (95 %)", "minutes")
     print_table(console, title, headings, rows, ("Kendall (95 %)", "images"))
-    goal = recipes[-1].rungs[-1]
+    if found.losses:
+        _print_ranked(compared, found)
+    if goals:
+        seeds = sorted({len(goal.top1) for goal in goals.networks})
+        images, val_images, epochs = goals.images, goals.val_images, goals.training.epochs
+        how = f"recipe {goals.training.name}, mean of {' or '.join(map(str, seeds))} seed{'s' * (seeds != [1])}"
+    else:
+        longest = compared.recipes[-1].rungs[-1]
+        images, val_images, epochs = longest.images * longest.epochs, longest.val_images, longest.epochs
+        how = "weights and batches of their own"
     lines = [
-        f"Against top-1 on {goal.val_images:,} validation images after {goal.images * goal.epochs:,} training images "
-        f"({goal.epochs} epochs, weights and batches of their own; {found.device}, torch {found.torch}); intervals by "
-        "resampling the networks.",
-        "minutes: of one worker, for one network, from its first step to here.",
+        f"Against top-1 on {val_images:,} validation images after {images:,} training images ({epochs} epochs, {how}); "
+        "intervals by resampling the networks.",
+        f"minutes: of one worker, for one network, from its first step to here; {found.device}, torch {found.torch}.",
     ]
+    if found.again:
+        lines += [
+            f"The first two seeds of what they are held against rank the networks alike by {_shown(found.again)}."
+        ]
     by = {"top1": "accuracy", "loss": "loss"}
     weak = [one for one in found.agreements if one.by == by[by_name[one.proxy].judge] and one.spearman.value < 0.5]
     if weak:
         said = ", ".join(f"{one.proxy} rung {one.rung + 1}" for one in weak)
         lines += [f"Warning: a Spearman below 0.5 ranks little better than chance: {said}."]
     say(console, [*lines, f"Files: {folder}/calibration.json"])
+
+
+def _print_ranked(compared: Recipes, found: Calibration) -> None:
+    """Prints the networks, the best first, with what each proxy goes by at the end of its rungs."""
+    proxies = [recipe for recipe in compared.recipes if recipe.name != LONGER]
+    told = []
+    for place, network in enumerate(found.networks):
+        cells: list[str] = []
+        for one in proxies:
+            by_loss = (f"{loss:.3f}" for loss in found.losses[one.name][place])
+            cells += by_loss if one.judge == "loss" else (f"{top1:.2f} %" for top1 in found.scores[one.name][place])
+        top1 = found.scores[LONGER][place][-1]
+        told.append((top1, (network, f"{top1:.2f} %", *cells)))
+    rungs = [f"{one.name}, rung {rung + 1}" for one in proxies for rung in range(len(one.rungs))]
+    rows = [cells for _, cells in sorted(told, key=lambda row: -row[0])]
+    print_table(
+        console_of(130), "the networks: loss or top-1 that a proxy goes by", ("network", "longer", *rungs), rows, rungs
+    )
+
+
+def _shown(correlation: Estimate) -> str:
+    return f"{correlation.value:+.2f} ({correlation.low:+.2f} to {correlation.high:+.2f})"
 
 
 def _print_trainings(trainings: Sequence[Drilled], baseline: str) -> None:

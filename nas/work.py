@@ -115,6 +115,10 @@ def search(
 
 def calibrate(
     context: typer.Context,
+    trained: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of full trainings, which then are what the short ones are held against."),
+    ] = None,
     budget: Annotated[
         list[str] | None, typer.Option(help="Limits that the networks keep, as given to nas search.")
     ] = None,
@@ -139,16 +143,21 @@ def calibrate(
 ) -> None:
     """Measure how well the search's short trainings rank networks, against longer ones.
 
-    Example: [bold]nas calibrate --budget 25MFLOPs --dataset cifar10[/bold]
+    Example: [bold]nas calibrate --budget 25MFLOPs --dataset cifar10[/bold], or, where networks were trained in full
+    before, [bold]nas calibrate runs/A runs/B runs/C[/bold]
     """
     from nas.names import first_of
-    from nas.request import calibration_begun, calibration_resumed
+    from nas.request import calibration_against, calibration_begun, calibration_resumed
 
     with refusing():
         at_least_one(workers)
         if resume:
             only_how(context, {"resume", "data", "workers", "json", "quiet"})
             folder, plan, where, recipes = calibration_resumed(resume, data)
+        elif trained:
+            known = {"trained", "proxy", "seed", "run", "data", "workers", "json", "quiet"}
+            only_how(context, known, "full trainings say themselves which networks and images")
+            folder, plan, where, recipes = calibration_against(trained, data, proxy or [], seed, run)
         else:
             folder, plan, where, recipes = calibration_begun(
                 budget or [], dataset, data, space, networks, proxy or [], images, epochs, seed, run, not no_flip
@@ -157,7 +166,7 @@ def calibrate(
     from nas.account import Halt
     from nas.api import crew, trainers
     from nas.calibrate import calibrate as run_calibration
-    from nas.calibrate import diverse
+    from nas.calibrate import networks_of
     from nas.findings import Calibration
     from nas.live import counting
     from nas.runs import read_value
@@ -167,17 +176,17 @@ def calibrate(
     if found is None:
         halt = Halt()
         with refusing():
-            candidates = diverse(plan, where, plan.trials, first_of(plan))
+            candidates = networks_of(plan, where, recipes, first_of(plan))
         with (
             keeping("calibrate", folder),
             interruptible(halt),
             crew(trainers(plan, recipes.recipes), workers, limit=math.inf) as hands,
             counting(quiet, folder) as watch,
         ):
-            found = run_calibration(candidates, recipes.recipes, folder, hands, watch, halt)
+            found = run_calibration(candidates, recipes, folder, hands, watch, halt)
             if found is None:
                 raise KeyboardInterrupt
-    print_calibration(str(folder.path), plan, recipes.recipes, found, json)
+    print_calibration(str(folder.path), plan, recipes, found, json)
 
 
 def train(

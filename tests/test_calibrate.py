@@ -2,20 +2,24 @@
 
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nas.arch import Arch, arch_id, cost
-from nas.calibrate import Trainers, calibrate, diverse
+from nas.calibrate import Trainers, calibrate, diverse, networks_of
 from nas.findings import Calibration
+from nas.outcome import Outcome
+from nas.outcome import Tested as Came
 from nas.plan import Budget, Recipe, longer
-from nas.runs import create, open_run, read_value
-from nas.space import encode
+from nas.recipes import TRAININGS, Course, Goal, Goals, Recipes
+from nas.runs import Run, create, open_course, open_run, read_value, write_value
+from nas.space import encode, fitted
 from nas.trial import Score
 from nas.workers import Evaluate, Here, Tick
-from search_spaces import ANCHORS, LIGHTWEIGHT
+from search_spaces import ANCHORS, LIGHTWEIGHT, LOWRES
 from tests.conftest import RECIPE, plan_for, score
 from tests.test_cli import nas
 
@@ -38,6 +42,12 @@ def trainer(recipe: Recipe) -> Evaluate:
     return evaluate
 
 
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals from fewer resamples: what is tested does not hang on their number, the time does."""
+    monkeypatch.setattr("nas.calibrate.RESAMPLES", 100)
+
+
 TRAINERS = Trainers({recipe.name: trainer(recipe) for recipe in (GOOD, BAD, LONG)})
 
 
@@ -54,7 +64,7 @@ def test_diverse_networks_keep_the_budget_and_come_near_it() -> None:
 def test_a_good_proxy_ranks_and_a_bad_one_does_not(tmp_path: Path) -> None:
     run = create(tmp_path / "a", PLAN)
     candidates = diverse(PLAN, LIGHTWEIGHT, 10, [FIRST])
-    recipes = (GOOD, BAD, LONG)
+    recipes = Recipes((GOOD, BAD, LONG))
     halves = iter(range(100))
     seen: list[tuple[int, int]] = []
 
@@ -77,6 +87,66 @@ def test_a_good_proxy_ranks_and_a_bad_one_does_not(tmp_path: Path) -> None:
     assert not (run.path / "work").exists()
 
 
+def full(arch: Arch, path: Path, *top1: float) -> Path:
+    """A full training on digits, by eight epochs, that has come to `top1` on the validation images, a seed each."""
+    training = replace(TRAININGS["quick"], epochs=8)
+    course = Course("a.json", "by hand", arch, "digits", training, tuple(range(len(top1))))
+    run = create(path, course)
+    told = tuple(Came(seed, 50, 99, 50, 50, 50, ((1,),), one, 0.5, 60, 100) for seed, one in enumerate(top1))
+    came = Outcome(arch_id(arch), cost(arch), 1149, 288, 360, ("0",), told, "cpu", 1, {"nas": "1"}, "2026-11-26")
+    write_value(run, "result", came)
+    return path
+
+
+def test_what_was_trained_in_full_before_is_not_trained_again(tmp_path: Path) -> None:
+    candidates = diverse(PLAN, LIGHTWEIGHT, 6, [FIRST])
+    told = tuple(
+        Goal("runs/a", c.id, c.arch, (c.cost.macs / 1e6 + 5 * (i % 2), c.cost.macs / 1e6 - 5 * (i % 2)))
+        for i, c in enumerate(candidates)
+    )
+    compared = Recipes((GOOD, BAD), Goals(TRAININGS["quick"], 40_000, 10_000, told))
+    assert networks_of(PLAN, LIGHTWEIGHT, compared, []) == [replace(c, choices={}) for c in candidates]
+    seen: list[str] = []
+    found = calibrate(
+        candidates, compared, create(tmp_path / "a", PLAN), Here(TRAINERS), lambda name, *_: seen.append(name), bool
+    )
+    assert found and len(seen) == 6 * 2 * 2 and not any("longer" in name for name in seen)
+    assert found.scores["longer"] == tuple((pytest.approx(c.cost.macs / 1e6),) for c in candidates)
+    assert found.again and found.again.value < 0.9 and found.losses["good"][0] == (-24.084544, -24.084544)
+    assert min(one.spearman.value for one in found.agreements if one.proxy == "good") > 0.999
+
+
+def test_the_command_holds_proxies_against_full_trainings(here: Path) -> None:
+    where = fitted(LOWRES, 32, 10)
+    archs = [one.arch for one in diverse(plan_for(Budget(macs=3_000_000), where), where, 3, [])]
+    runs = [str(full(arch, here / f"{top1}", top1, top1 + 1)) for arch, top1 in zip(archs, (90, 80, 70), strict=True)]
+    ended = nas("calibrate", *runs, "--proxy", "half", "--workers", "1", "--run", "half", "--json")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert found["scores"]["longer"] == [[90.5], [80.5], [70.5]] and found["again"]["value"] == 1.0
+    assert [len(row) for row in found["losses"]["half"]] == [3, 3, 3]
+    again = nas("show", "runs/half").stdout
+    assert "trained in full before: 3 networks" in again and "rank the networks alike by +1.00" in again
+    assert "after 9,192 training images (8 epochs, recipe quick, mean of 2 seeds)" in again
+    assert re.search(rf"{arch_id(archs[0])} .* 90.50 % .* % ", again)
+
+    def refused(*words: str) -> str:
+        ended = nas("calibrate", *words, "--run", "no")
+        assert ended.returncode == 2 and not Path("runs/no").exists()
+        return ended.stderr
+
+    assert "3 different networks, each once, got 2" in refused(*runs[:2])
+    assert "3 different networks, each once, got 4" in refused(*runs, runs[0])
+    assert "images; leave out --budget" in refused(*runs, "--budget", "3MFLOPs")
+    assert "runs/half is no full training" in refused(*runs, "runs/half")
+    course = open_course(Path(runs[1]))[1]
+    write_value(Run(Path(runs[1])), "course", replace(course, training=replace(course.training, epochs=9)))
+    assert f"{runs[1]} was not trained as {runs[0]}" in refused(*runs)
+    for run in runs:
+        write_value(Run(Path(run)), "course", replace(course, training=replace(course.training, epochs=2)))
+    assert "the proxy half has 3,447 training images" in refused(*runs, "--proxy", "half")
+
+
 def test_a_network_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
     def evaluate(_arch: Arch, _rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, bytes | None]:
         raise RuntimeError("no such block")
@@ -84,7 +154,9 @@ def test_a_network_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
     candidates = diverse(PLAN, LIGHTWEIGHT, 3, [FIRST])
     trainers = Trainers({LONG.name: evaluate})
     with pytest.raises(RuntimeError, match=r"(?s)c6177ce8c1-longer cannot be trained.*no such block"):
-        calibrate(candidates, (LONG,), create(tmp_path / "a", PLAN), Here(trainers), lambda *_: None, lambda: False)
+        calibrate(
+            candidates, Recipes((LONG,)), create(tmp_path / "a", PLAN), Here(trainers), lambda *_: None, lambda: False
+        )
 
 
 def test_the_command(here: Path) -> None:
