@@ -5,6 +5,7 @@ would have thrown away is what is to be learnt.
 """
 
 import functools
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -26,7 +27,7 @@ from nas.trial import Score, identity
 from nas.workers import Evaluate, Job, Tick, Workers
 
 DRAWN = 30  # networks, at least, among which the diverse ones are found
-RESAMPLES = 2_000  # of the networks, for intervals
+RESAMPLES = 2_000  # of the networks, and of the seeds of their full trainings, for intervals
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ def _compared(networks: Sequence[str], found: Mapping[str, list[list[Score]]], g
     top1 = {name: tuple(tuple(score.top1 for score in row) for row in rows) for name, rows in found.items()}
     if goals:
         top1[LONGER] = tuple((mean(goal.top1),) for goal in goals.networks)
-    goal = [row[-1] for row in top1[LONGER]]
+    goal = [one.top1 for one in goals.networks] if goals else [row[-1:] for row in top1[LONGER]]
     agreements = []
     for proxy, rows in found.items():
         for rung in range(len(rows[0])) if proxy != LONGER else ():
@@ -166,20 +167,26 @@ def _compared(networks: Sequence[str], found: Mapping[str, list[list[Score]]], g
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> Estimate:
     """Spearman's rank correlation of two figures of the same networks."""
-    return _rank(spearmanr, one, other)
+    return _rank(spearmanr, one, [(value,) for value in other])
 
 
-def _rank(correlation: Callable[..., object], one: Sequence[float], other: Sequence[float]) -> Estimate:
-    def value(which: Sequence[int]) -> float:
-        picked = [one[i] for i in which], [other[i] for i in which]
+def _rank(correlation: Callable[..., object], one: Sequence[float], other: Sequence[Sequence[float]]) -> Estimate:
+    """How a figure of each network ranks with the mean of its others, of which each is one of chance as well."""
+
+    def value(which: Sequence[int], means: Sequence[float]) -> float:
+        picked = [one[i] for i in which], [means[i] for i in which]
         if len(set(picked[0])) < 2 or len(set(picked[1])) < 2:
             return 0.0  # all alike: nothing is ranked
         return float(correlation(*picked).statistic)  # type: ignore[attr-defined]
 
-    rng = np.random.default_rng(0)
-    drawn = [value(rng.integers(len(one), size=len(one)).tolist()) for _ in range(RESAMPLES)]
+    rng, luck = np.random.default_rng(0), random.Random(0)
+    drawn = []
+    for _ in range(RESAMPLES):
+        means = [sum(luck.choices(seeds, k=len(seeds))) / len(seeds) for seeds in other]
+        drawn.append(value(rng.integers(len(one), size=len(one)).tolist(), means))
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return Estimate(value(range(len(one))), float(low), float(high))
+    means = [sum(seeds) / len(seeds) for seeds in other]
+    return Estimate(value(range(len(one)), means), float(low), float(high))
 
 
 def _images(rung: Rung) -> int:

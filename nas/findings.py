@@ -10,7 +10,7 @@ FEWEST = 5  # networks that must make a choice, and that must not
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its 95 % interval, by resampling the networks."""
+    """A figure with its 95 % interval, by resampling the networks, and seeds where there are several."""
 
     value: float
     low: float

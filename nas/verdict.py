@@ -144,7 +144,7 @@ def print_calibration(folder: str, plan: Plan, compared: Recipes, found: Calibra
         how = "weights and batches of their own"
     lines = [
         f"Against top-1 on {val_images:,} validation images after {images:,} training images ({epochs} epochs, {how}); "
-        "intervals by resampling the networks.",
+        f"intervals by resampling the networks{', and the seeds of each' if goals else ''}.",
         f"minutes: of one worker, for one network, from its first step to here; {found.device}, torch {found.torch}.",
     ]
     if found.again:
