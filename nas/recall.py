@@ -64,11 +64,7 @@ def viewed(path: Path) -> "tuple[View, list[str]]":
 def compared(path: Path) -> Searched | Calibrated | Drilled:
     """The run in folder `path` as one that others are held against. Raises ValueError where it has not come to that."""
     if is_course(path):
-        folder, course, outcome = course_taken(path)
-        name = course.network if course.network in ANCHORS else outcome.arch_id
-        exported = read_value(Run(folder.export), "export", Export)
-        latency, sessions = read_value(folder, "latency", Latency), tuple(read_sessions(folder))
-        return Drilled(path.resolve().name, name, course, outcome, exported, latency, sessions)
+        return drilled(path)
     folder, plan = open_run(path)
     recipes = read_value(folder, "recipes", Recipes)
     if recipes:
@@ -80,6 +76,15 @@ def compared(path: Path) -> Searched | Calibrated | Drilled:
     if problems:
         raise ValueError(problems[0])
     return one
+
+
+def drilled(path: Path) -> Drilled:
+    """The full training in folder `path`, which has ended, as one that others are held against."""
+    folder, course, outcome = course_taken(path)
+    name = course.network if course.network in ANCHORS else outcome.arch_id
+    exported = read_value(Run(folder.export), "export", Export)
+    latency, sessions = read_value(folder, "latency", Latency), tuple(read_sessions(folder))
+    return Drilled(path.resolve().name, name, course, outcome, exported, latency, sessions)
 
 
 def course_taken(path: Path) -> tuple[Run, Course, Outcome]:

@@ -38,7 +38,7 @@ from nas.plan import (
     longer,
     parse_budget,
 )
-from nas.recall import compared, course_taken
+from nas.recall import course_taken, drilled
 from nas.recipes import TRAININGS, Course, Decay, Goal, Goals, Recipes
 from nas.runs import (
     Run,
@@ -219,7 +219,7 @@ def calibration_against(
     """A new run that compares `proxies` with the full trainings in folders `trained`, which have ended."""
     shorter = _proxies(proxies)
     _free(name)
-    rows = [_drilled(path) for path in trained]
+    rows = [drilled(path) for path in trained]
     if len({row.outcome.arch_id for row in rows}) < max(3, len(rows)):
         raise ValueError(f"a calibration needs full trainings of 3 different networks, each once, got {len(rows)}")
     first = rows[0]
@@ -255,14 +255,6 @@ def calibration_against(
     run = create(_folder(name, f"calibration-{course.dataset.split('/')[-1]}-{course.training.name}"), plan)
     write_value(run, "recipes", recipes)
     return run, plan, where, recipes
-
-
-def _drilled(path: Path) -> Drilled:
-    """The full training in folder `path`, which has ended."""
-    row = compared(path)
-    if not isinstance(row, Drilled):
-        raise ValueError(f"{path} is no full training, which proxies could be held against; nas train makes one")
-    return row
 
 
 def _validated(path: Path, row: Drilled) -> tuple[float, ...]:
