@@ -1,5 +1,5 @@
 """`python -m nas`."""
 
-from nas.cli import app
+from nas.cli.app import app
 
 app()

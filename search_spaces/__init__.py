@@ -1,7 +1,7 @@
 """Search spaces and published anchors: data only. To add a family: one file here, one line in each table."""
 
-from nas.arch import Anchor
-from nas.space import Space
+from nas.networks.architecture import Anchor
+from nas.networks.space import Space
 from search_spaces import (
     ghostnet,
     hlcnn,

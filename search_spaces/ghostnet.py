@@ -1,7 +1,7 @@
 """GhostNet (Han et al., arXiv:1911.11907, Table 1), at 224x224 and at 32x32 with a stem without stride."""
 
-from nas.arch import Anchor, Arch, Head, Published, Stage, Stem
-from nas.blocks import Ghost
+from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
+from nas.networks.blocks import Ghost
 from search_spaces.mobilenet import at_224
 
 TABLE = [  # kernel, hidden width, width, SE, stride

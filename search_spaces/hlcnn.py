@@ -1,7 +1,7 @@
 """HL-CNN (paper 003): our reading. The paper prints ingredients and 310M FLOPs at 224x224, but no architecture."""
 
-from nas.arch import Anchor, Arch, Head, Published, Stage, Stem
-from nas.blocks import HL
+from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
+from nas.networks.blocks import HL
 from search_spaces.mobilenet import at_224
 
 TABLE = [  # width, depth, stride

@@ -5,10 +5,10 @@ Named axes (the kinds, activations, what `expand` refers to) hold for the whole 
 own. Low-res MobileNet and the five networks it came from, MobileNetV1 x0.5 and HL-CNN at 32x32 are points of it.
 """
 
-from nas.arch import Arch, Head, Stage, Stem
-from nas.blocks import HL, Bottleneck, Ghost, Partial, Separable, ShuffleV2, Split
-from nas.classics import Basic
-from nas.space import Space, of, one_of
+from nas.networks.architecture import Arch, Head, Stage, Stem
+from nas.networks.blocks import HL, Bottleneck, Ghost, Partial, Separable, ShuffleV2, Split
+from nas.networks.published_blocks import Basic
+from nas.networks.space import Space, of, one_of
 
 EXPAND = one_of(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 ACTS = {

@@ -8,10 +8,10 @@ width, the first bottleneck has its expand convolution, stem and last convolutio
 
 from typing import Literal
 
-from nas.arch import Anchor, Arch, Head, Published, Stage, Stem
-from nas.blocks import Bottleneck
-from nas.graph import Activation
-from nas.space import Space, of, one_of
+from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
+from nas.networks.blocks import Bottleneck
+from nas.networks.graph import Activation
+from nas.networks.space import Space, of, one_of
 from search_spaces.papers import compared
 
 

@@ -7,8 +7,8 @@ resolution, V2's second stage too, and each of V2's blocks of stride 1 has a sho
 
 from dataclasses import replace
 
-from nas.arch import Anchor, Arch, Head, Published, Stage, Stem
-from nas.blocks import Block, Bottleneck, Conv, Separable
+from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
+from nas.networks.blocks import Block, Bottleneck, Conv, Separable
 from search_spaces.papers import COMPARED, compared
 
 SEPARABLE = Separable()

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from nas.arch import Anchor, Arch, Head, Published, Stage, Stem
-from nas.blocks import Block, Bottleneck, Partial, Split
-from nas.classics import PortedV3
-from nas.graph import Activation
+from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
+from nas.networks.blocks import Block, Bottleneck, Partial, Split
+from nas.networks.graph import Activation
+from nas.networks.published_blocks import PortedV3
 from search_spaces.mobilenet import at_224
 
 Row: TypeAlias = tuple[int, int, int, bool, Activation, int]

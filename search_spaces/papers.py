@@ -9,7 +9,7 @@
      Based on Deep Learning"
 """
 
-from nas.arch import Published
+from nas.networks.architecture import Published
 
 COMPARED = "paper 000, Tables 3 and 4"
 RECIPE = "SGD, cosine from 0.1, batch 64, 200 epochs"

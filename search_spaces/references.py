@@ -4,9 +4,9 @@ They can be built, counted and trained, but are in no search space. The networks
 paper measured (kuangliu/pytorch-cifar, weiaicunzai/pytorch-cifar100); the latter's two were counted with 100 classes.
 """
 
-from nas.arch import Anchor, Arch, Head, Stage, Stem
-from nas.blocks import Conv
-from nas.classics import Fork, Mixed, Pool, PoolStep, Step, Xception
+from nas.networks.architecture import Anchor, Arch, Head, Stage, Stem
+from nas.networks.blocks import Conv
+from nas.networks.published_blocks import Fork, Mixed, Pool, PoolStep, Step, Xception
 from search_spaces.papers import COMPARED, compared
 
 

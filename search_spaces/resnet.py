@@ -7,9 +7,9 @@ transition mixes them: after every block (A), or after the last of each stage (B
 from dataclasses import replace
 from typing import Literal
 
-from nas.arch import Anchor, Arch, Head, Published, Stage, Stem
-from nas.blocks import Block, Partial
-from nas.classics import Basic, Pool
+from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
+from nas.networks.blocks import Block, Partial
+from nas.networks.published_blocks import Basic, Pool
 
 WIDTHS = (64, 128, 256, 512)
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}

@@ -6,9 +6,9 @@ the CIFAR port (kuangliu/pytorch-cifar) that Table 3 of paper 000 measured, its 
 
 from dataclasses import replace
 
-from nas.arch import Anchor, Arch, Head, Published, Stage, Stem
-from nas.blocks import ShuffleV2
-from nas.classics import Pool, ShuffleV1
+from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
+from nas.networks.blocks import ShuffleV2
+from nas.networks.published_blocks import Pool, ShuffleV1
 from search_spaces.papers import COMPARED, compared
 
 V1 = [  # width, depth

@@ -3,8 +3,8 @@
 Iandola et al., arXiv:1602.07360, Table 1; the network at 32x32 is that of weiaicunzai/pytorch-cifar100.
 """
 
-from nas.arch import Anchor, Arch, Head, Published, Stage, Stem
-from nas.classics import Fire, Pool
+from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
+from nas.networks.published_blocks import Fire, Pool
 from search_spaces.papers import COMPARED, compared
 
 

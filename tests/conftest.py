@@ -8,21 +8,24 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
-from nas import propose
-from nas.arch import Arch, arch_id, cost
-from nas.plan import Budget, Plan, Recipe, Rung
-from nas.space import Space
-from nas.trial import Score, Trial
+from nas.networks.architecture import Arch, arch_id, cost
+from nas.networks.space import Space
+from nas.records.plan import Budget, Plan, Recipe, Rung
+from nas.records.trial import Score, Trial
+from nas.search_strategy import sampler
 from search_spaces import LOWRES
 
 settings.register_profile("untimed", deadline=None)  # no test asserts a wall-clock time
 settings.load_profile("untimed")
 
 RECIPE = Recipe("tiny", (Rung(64, 1, 32), Rung(64, 1, 32)), 0.5, 32, 0.05, 0.9, 5e-4, 4)
+SMALLER = {"DRAWN": 300, "PARENTS": 4, "CHILDREN": 8, "SHIFTS": 3, "ROUNDS": 1, "WALKS": 5, "STEPS": 25}
 LADDER = replace(RECIPE, rungs=(Rung(64, 1, 32), Rung(64, 2, 32), Rung(64, 5, 32, anew=True)), keep=0.25)
 
 
@@ -52,19 +55,24 @@ def same_outcome(trial: Trial) -> Trial:
 RAY = ("test_cluster", "test_workers", "test_cli")  # look for, or are, a Ray cluster on this machine
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class FilesTogether(LoadFileScheduling):
     """Tests of one file run in one process, where they share what they made; so do those that would meet on Ray."""
-    for item in items:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group("ray" if name in RAY else name))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "ray" if Path(file).stem in RAY else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
+    return FilesTogether(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def small_pools() -> Iterator[None]:
     """Proposals from fewer networks: what is tested does not hang on their number, the time does."""
     with pytest.MonkeyPatch.context() as patched:
-        for name, number in (("DRAWN", 300), ("CHILDREN", 8), ("TURNS", 3)):
-            patched.setattr(propose, name, number)
+        for name, number in SMALLER.items():
+            patched.setattr(sampler, name, number)
         yield
 
 

@@ -10,9 +10,9 @@ import warnings
 import pytest
 import torch
 
-from nas.arch import cost
-from nas.model import build
-from nas.space import sample
+from nas.models.torch_model import build
+from nas.networks.architecture import cost
+from nas.networks.space import sample
 from search_spaces import SPACES
 
 PAPER, BUILT = 4_000, 20

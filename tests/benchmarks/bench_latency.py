@@ -6,10 +6,10 @@ Ratios to the reference network; nothing else should run. pytest -s -n 0 tests/b
 from dataclasses import replace
 from statistics import median
 
-from nas.arch import Arch, Head, Stage, Stem
-from nas.blocks import Bottleneck
-from nas.latency import measured
-from nas.plan import Meter
+from nas.latency.measure import measured
+from nas.networks.architecture import Arch, Head, Stage, Stem
+from nas.networks.blocks import Bottleneck
+from nas.records.plan import Meter
 from search_spaces import ANCHORS
 
 REPEATS = 20

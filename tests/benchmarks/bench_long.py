@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from nas import search
-from nas.space import Space, one_of
+from nas.networks.space import Space, one_of
 
 LAYERS = Space("long", tuple(one_of("skip", "small", "large", "wide") for _ in range(16)))
 WORTH = {"skip": 0, "small": 2, "large": 3, "wide": 4}
@@ -28,16 +28,16 @@ def test_ten_thousand_trials(tmp_path: Path) -> None:
         moments.append(time.process_time())
         return sum(WORTH[layer] ** 0.5 * (1 + i % 3) for i, layer in enumerate(layers))
 
-    def searched() -> float:
+    def search_run() -> float:
         begun = time.process_time()
         found = search(LAYERS, "30MFLOPs", evaluate, trials=TRIALS, wave=8, cost=macs, run=tmp_path / "run")
         assert len(found.trials) == TRIALS
         return time.process_time() - begun
 
-    whole = searched()
+    whole = search_run()
     waves = [later - earlier for earlier, later in zip(moments[7::8], moments[8::8], strict=False)]  # between two waves
     early, late = median(waves[8:18]), median(waves[-10:])
-    resumed = searched()
+    resumed = search_run()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"\n{TRIALS:,} trials in {whole:.0f} s; a wave of 8 proposed and recorded in {early:.2f} s at trial 100, "

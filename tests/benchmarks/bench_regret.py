@@ -22,7 +22,7 @@ import pytest
 from numpy.typing import NDArray
 
 from nas import search
-from nas.space import Space, one_of
+from nas.networks.space import Space, one_of
 
 SEEDS, TRIALS, MARKS = 16, 60, (10, 20, 40, 60)
 OPS = ("skip", "small", "large")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-from nas.evaluate import Proxy, loaded
-from nas.plan import PROXY, Budget, Plan, Rung
-from nas.runs import create
-from nas.waves import search
-from nas.workers import Here
+from nas.execution.local import LocalWorkers
+from nas.records.plan import PROXY, Budget, Plan, Rung
+from nas.records.run_folder import create
+from nas.search_strategy.engine import search
+from nas.training.proxy import Proxy, loaded
 from search_spaces import LIGHTWEIGHT, lowres
 
 
@@ -27,7 +27,7 @@ def test_time_outside_training(tmp_path: Path) -> None:
     plan = Plan(Budget(macs=25_000_000), "digits", "lightweight", LIGHTWEIGHT.digest, 20, 0, recipe, 32, 10)
     run = create(tmp_path / "a", plan)
     start = time.perf_counter()
-    trials = search(plan, LIGHTWEIGHT, list(lowres.ANCHORS.values()), run, Here(Proxy(plan))).trials
+    trials = search(plan, LIGHTWEIGHT, list(lowres.ANCHORS.values()), run, LocalWorkers(Proxy(plan))).trials
     wall = time.perf_counter() - start
     scores = [score for trial in trials for score in trial.scores]
     inside = sum(score.train_seconds + score.val_seconds for score in scores)

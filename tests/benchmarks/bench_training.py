@@ -15,10 +15,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from nas.data import Data, Images, load
-from nas.model import build
-from nas.plan import PROXY
-from nas.train import sgd, top1, train
+from nas.models.torch_model import build
+from nas.records.plan import PROXY
+from nas.training.datasets import Data, Images, load
+from nas.training.step import sgd, top1, train
 from search_spaces import ANCHORS
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data"

@@ -1,0 +1,160 @@
+"""Networks and spaces looked at: `nas.anchors`, `nas.projections`, `nas.profile`, `nas.diagram`, `nas.space`, and, on a
+machine, `nas.measure`.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from nas.api.resolve import (
+    RESOLUTION,
+    anchor_names,
+    architecture,
+    budget_of,
+    network_name,
+    on_paper,
+    space_of,
+)
+from nas.networks.architecture import Anchor, Arch
+from nas.networks.profile import MODULES, Profile
+from nas.networks.profile import profile as profile_of
+from nas.networks.space import Space, fitted, nearest
+from nas.records.plan import Budget, Meter
+from nas.records.run_folder import Run, is_training, write_value
+from nas.records.timing import Measurement
+from search_spaces import ANCHORS
+
+if TYPE_CHECKING:
+    from nas.networks.space_summary import SpaceSummary
+
+
+class SpaceFigures(NamedTuple):
+    """A space, what it holds in figures, and the budget that it was compared with."""
+
+    space: Space
+    summary: "SpaceSummary"
+    budget: Budget | None
+
+
+def anchors() -> list[Anchor]:
+    """Every published network, with what its paper prints."""
+    return list(ANCHORS.values())
+
+
+def projections(space: str | Space) -> list[tuple[Anchor, Arch]]:
+    """The published networks made for such images, each with the nearest point of `space`: itself, where it is one."""
+    template, rows = space_of(space), []
+    for anchor in ANCHORS.values():
+        if anchor.arch.resolution == RESOLUTION and not anchor.reference:
+            where = fitted(template, RESOLUTION, anchor.arch.classes)
+            rows.append((anchor, nearest(where, anchor.arch, random.Random(0))))
+    return rows
+
+
+def profile(
+    network: str | Path | Arch | Anchor,
+    resolution: int | None = None,
+    classes: int | None = None,
+    *,
+    check: bool = False,
+) -> Profile:
+    """A network layer by layer, and its totals under each convention; with `check`, counted again on the built model.
+
+    Raises ValueError where the name is unknown or the network does not fit such images, ImportError where `check` lacks
+    thop.
+    """
+    arch = architecture(network, resolution, classes)
+    anchor = network if isinstance(network, Anchor) else ANCHORS.get(str(network))
+    modules = tuple(anchor.published.modules if anchor else MODULES)
+    rows, totals = profile_of(arch, modules)
+    checked = None
+    if check:
+        from nas.models.counting import check as counted
+
+        checked = counted(arch, modules)
+    unchanged = anchor if anchor and arch == anchor.arch else None
+    return Profile(network_name(network), arch, unchanged, modules, rows, totals, checked)
+
+
+def diagram(network: str | Path | Arch | Anchor, to: str | Path | None = None) -> Path:
+    """The file, .svg or .png, that a network is drawn into: a row for each block; by default NAME.svg here.
+
+    Raises ValueError where the name is unknown or the file's ending is another one, ImportError where a .png lacks
+    resvg-py, OSError where the file cannot be written.
+    """
+    from nas.networks.diagram import png, svg
+
+    arch = architecture(network)
+    name = Path(network_name(network)).resolve().name.removesuffix(".json")
+    picture = svg(arch, name)
+    file = Path(to) if to is not None else Path(f"{name}.svg")
+    if file.suffix not in (".svg", ".png"):
+        raise ValueError(f"--to {file} must end in .svg or .png")
+    file.write_bytes(picture.encode() if file.suffix == ".svg" else png(picture))
+    return file
+
+
+def space(name: str | Space, budget: str | Sequence[str] | Budget | None = None) -> SpaceFigures:
+    """What a search space holds, and how much of it keeps `budget`. Raises ValueError where a name is unknown."""
+    from nas.networks.space_summary import summary_of
+
+    where = fitted(space_of(name), RESOLUTION, 10)
+    limits = on_paper(budget_of(budget, RESOLUTION, 10)) if budget else None
+    return SpaceFigures(where, summary_of(where, limits.use if limits else None), limits)
+
+
+def measure(
+    networks: str | Path | Arch | Anchor | Sequence[str | Path | Arch | Anchor] = (),
+    *,
+    anchors: bool = False,
+    resolution: int | None = None,
+    runtime: str = "onnxruntime",
+    device: str = "here",
+    measure_command: str | None = None,
+    reference: str = "lowres-mobilenet",
+    threads: int = 1,
+    batch: int = 1,
+    seconds: float = 10.0,
+    precision: float = 0.01,
+    timeout: float = 120.0,
+    energy: bool = False,
+    keep: bool = False,
+    started: Callable[[int], None] = lambda _: None,
+    watch: Callable[[str], None] = lambda _: None,
+    measured: Callable[[Measurement], None] = lambda _: None,
+) -> list[Measurement]:
+    """How long networks take for a batch, each in turn with `reference`; in the order given.
+
+    `networks`: names or values, see `architecture`; with `anchors`, all published ones made for images of `resolution`
+    too. The conditions: see `nas.records.plan.Meter`. `energy`: what they take as well, where that is counted. `keep`:
+    each figure is kept in the folder of its full training. `started` is called with how many there are, `watch` with
+    the next one's name, `measured` with each figure.
+
+    Raises ValueError where the request cannot be met, RunFailed where the device does not answer.
+    """
+    meter = Meter(reference, device, measure_command, runtime, threads, batch, seconds, precision, timeout)
+    asked = [networks] if isinstance(networks, str | Path | Arch | Anchor) else list(networks)
+    asked += anchor_names(resolution) if anchors else []
+    if not asked:
+        raise ValueError("name a network: an anchor, an arch.json, a run's folder or RUN/ID; or give --anchors")
+    names = [network_name(one) for one in asked]
+    if keep and (strays := [name for name in names if not is_training(Path(name))]):
+        raise ValueError(f"--keep is for folders of full trainings; {strays[0]} is none")
+    if keep and resolution:
+        raise ValueError("--keep is for networks as they were trained; leave out --resolution")
+    archs = [architecture(one, resolution) for one in asked]
+    beside = [architecture(reference, arch.resolution, arch.classes) for arch in archs]
+
+    from nas.latency.energy import energy_of
+    from nas.latency.measure import measured as latency_of
+
+    started(len(names))
+    found = []
+    for name, arch, other in zip(names, archs, beside, strict=True):
+        watch(name)
+        found.append(Measurement(name, arch, latency_of(arch, other, meter), energy_of(arch, meter, energy)))
+        measured(found[-1])  # before it is kept: a full disk loses no figure
+        if keep:
+            write_value(Run(Path(name)), "latency", found[-1].latency)
+    return found

@@ -1,0 +1,223 @@
+"""What names and words stand for: spaces, anchors, networks, budgets, folders, times. All raise ValueError, with the
+rule and the way out, where a name is unknown.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from nas.networks.architecture import Anchor, Arch, arch_id, cost
+from nas.networks.graph import Cost
+from nas.networks.space import Space, fitted
+from nas.records.plan import BUDGET_HELP, FRONT_KEEP, Budget, Plan, filled, parse_budget
+from nas.records.run_folder import free_name, open_run, read_trials
+from nas.serialization import from_json
+from search_spaces import ANCHORS, BASELINE, SPACES
+
+RUNS = Path("runs")  # where runs lie that are given no folder
+RESOLUTION = 32  # of the anchors that a search compares with
+T = TypeVar("T")
+N = TypeVar("N", bound=str)
+
+
+def named(table: Mapping[str, T], name: str, what: str) -> T:
+    """What `name` stands for in `table`; where it stands for nothing, the error names the nearest."""
+    if name not in table:
+        near = get_close_matches(name, table, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(table)}"
+        raise ValueError(f"{what} {name!r} is unknown; {hint}")
+    return table[name]
+
+
+def one_of(names: Sequence[N], name: str | None, what: str) -> N | None:
+    """`name`, which is one of `names`; None where nothing was asked."""
+    found = next((one for one in names if one == name), None)
+    if name is not None and found is None:
+        raise ValueError(f"{what} {name!r} is unknown; one of {', '.join(names)}")
+    return found
+
+
+def space_of(space: str | Space) -> Space:
+    """The search space called `space`, or the one that is given."""
+    if isinstance(space, Space):
+        return space
+    return named(SPACES, space, "space")
+
+
+def architecture(
+    network: str | Path | Arch | Anchor, resolution: int | None = None, classes: int | None = None
+) -> Arch:
+    """The network called `network`: an anchor, the file of an architecture, the best of the run in that folder, or, as
+    RUN/ID, the one of that search whose id begins so. Or the one that is given.
+
+    `resolution`, `classes`: for images other than its own.
+    """
+    if isinstance(network, Arch | Anchor):
+        return _for_images(network.arch if isinstance(network, Anchor) else network, resolution, classes)
+    network, path = str(network), Path(network)
+    if network in ANCHORS:
+        arch = ANCHORS[network].arch
+    elif path.suffix == ".json" or (network and os.path.isdir(path)):  # False, too, for a name that is too long
+        file = path / "best" / "arch.json" if os.path.isdir(path) else path
+        try:
+            text = file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{file} cannot be read ({error}); give an anchor or an arch.json") from None
+        arch = from_json(Arch, text, str(file))
+    elif chosen := of_a_search(network):
+        arch = tried(*chosen)
+    else:
+        arch = named({name: anchor.arch for name, anchor in ANCHORS.items()}, network, "network")
+    return _for_images(arch, resolution, classes)
+
+
+def _for_images(arch: Arch, resolution: int | None, classes: int | None) -> Arch:
+    resolution = arch.resolution if resolution is None else resolution
+    return replace(arch, resolution=resolution, classes=arch.classes if classes is None else classes)
+
+
+def network_name(network: str | Path | Arch | Anchor) -> str:
+    """What a network is called: its name as given, an anchor's own, of an architecture its identity."""
+    if isinstance(network, Anchor):
+        return network.name
+    return arch_id(network) if isinstance(network, Arch) else str(network)
+
+
+def of_a_search(network: str) -> tuple[Path, str] | None:
+    """The folder and the id, where `network` is RUN/ID: a network of that search, by its id or how that begins."""
+    path = Path(network)
+    if path.suffix or len(path.parts) < 2 or os.path.exists(path) or not os.path.isfile(path.parent / "plan.json"):
+        return None
+    return path.parent, path.name
+
+
+def tried(folder: Path, begins: str) -> Arch:
+    """The network of the search in `folder` whose id begins so."""
+    trials, _ = read_trials(open_run(folder)[0])
+    found = [trial.arch for trial in trials if trial.arch_id.startswith(begins)]
+    if len(found) != 1 or not isinstance(found[0], Arch):
+        raise ValueError(
+            f"{folder} has {len(found) or 'no'} networks whose id begins with {begins!r}; "
+            f"nas show {folder} --json has the ids"
+        )
+    return found[0]
+
+
+def anchor_costs(resolution: int, classes: int) -> dict[str, Callable[[], Cost]]:
+    """What each anchor costs on such images: a budget may be given by name."""
+
+    def spent(anchor: Anchor) -> Cost:
+        if anchor.arch.resolution != resolution:
+            small = f"{anchor.name}-{resolution}"
+            hint = f"did you mean {small}?" if small in ANCHORS else "give a number"
+            side = anchor.arch.resolution
+            raise ValueError(f"budget {anchor.name!r} is a network for {side}x{side}, not {resolution}; {hint}")
+        return cost(replace(anchor.arch, classes=classes))
+
+    return {name: partial(spent, anchor) for name, anchor in ANCHORS.items()}
+
+
+def budget_of(
+    budget: str | Sequence[str] | Budget | None,
+    resolution: int,
+    classes: int,
+    anchors: Sequence[str | Anchor] | None = None,
+) -> Budget:
+    """The budget that is spelt, in one text or several, or given. A name stands for what that anchor costs on such
+    images: a published one, or one of `anchors`."""
+    if isinstance(budget, Budget):
+        return budget
+    if not budget:
+        raise ValueError(f"--budget is missing; {BUDGET_HELP}")
+    own = {one.name: partial(cost, one.arch) for one in anchors or () if isinstance(one, Anchor)}
+    return parse_budget([budget] if isinstance(budget, str) else budget, anchor_costs(resolution, classes) | own)
+
+
+def budget_text(budget: str | Sequence[str] | Budget | None) -> str:
+    """A budget as it was spelt."""
+    return str(budget) if isinstance(budget, str | Budget) else ",".join(budget or ())
+
+
+def anchor_of(anchor: str | Anchor, plan: Plan | None) -> Anchor:
+    """The published network called `anchor`, made for images like the plan's; or the one that is given."""
+    if isinstance(anchor, Anchor):
+        return anchor
+    found = named(ANCHORS, anchor, "anchor")
+    if plan is None:
+        return found
+    return replace(found, arch=_for_images(found.arch, plan.resolution, plan.classes))
+
+
+def anchors_for(plan: Plan) -> list[Anchor]:
+    """The anchors that were made for images like the plan's, at its resolution and classes; the baseline first."""
+    rows = [anchor for anchor in ANCHORS.values() if anchor.arch.resolution == RESOLUTION and not anchor.reference]
+    rows.sort(key=lambda anchor: anchor.name != BASELINE)
+    return [replace(a, arch=_for_images(a.arch, plan.resolution, plan.classes)) for a in rows]
+
+
+def first_of(plan: Plan) -> list[Arch]:
+    """The baseline on the plan's images, where it keeps the budget."""
+    baseline = anchors_for(plan)[0].arch
+    return [baseline] if plan.budget.keeps(cost(baseline)) else []
+
+
+def anchor_names(resolution: int | None) -> list[str]:
+    """The anchors that were made for images of `resolution`, or of RESOLUTION."""
+    side = resolution or RESOLUTION
+    return [name for name, anchor in ANCHORS.items() if anchor.arch.resolution == side and not anchor.reference]
+
+
+def on_paper(budget: Budget) -> Budget:
+    """`budget`, which limits nothing that would have to be measured."""
+    if budget.timed:
+        raise ValueError(f"budget {budget} limits latency, which nothing measures here; leave it out")
+    return budget
+
+
+def absolute(dataset: str) -> str:
+    """`dataset`, which a run that is resumed from elsewhere still finds."""
+    if not dataset.startswith("folder:"):
+        return dataset
+    return f"folder:{Path(dataset.removeprefix('folder:')).expanduser().absolute()}"
+
+
+def folder_of(data: str | Path | None) -> str | None:
+    """The folder where a dataset lies, which a run that is resumed from elsewhere still finds."""
+    return str(Path(data).expanduser().absolute()) if data else None
+
+
+def new_folder(about: str) -> Path:
+    """A folder in runs/ that does not exist yet, named after what a run is about."""
+    return free_name(RUNS, re.sub(r"[^\w.,+-]+", "-", about).strip("-"))
+
+
+def seconds_of(time_limit: float | str | None) -> float:
+    """The seconds of a time limit: a number, or as in 90s, 30m, 2h; without end where there is none."""
+    if time_limit is None or isinstance(time_limit, int | float):
+        return math.inf if time_limit is None else float(time_limit)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", time_limit.strip())
+    if not match or not float(match[1]):
+        raise ValueError(f"time limit {time_limit!r} is not understood; it is a number and a unit: 90s, 30m or 2h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def fitted_to_dataset(plan: Plan, data: str | None, space: Space) -> tuple[Plan, Space]:
+    """`plan` with what its dataset says: images, classes, rungs that they can fill; and `space` fitted to its images.
+
+    `data`: the folder where the dataset lies.
+    """
+    from nas.training.proxy import loaded
+
+    images = loaded(plan.dataset, data)
+    where = fitted(space, images.resolution, len(images.classes))
+    recipe = filled(plan.recipe, len(images.train), len(images.val))
+    if len(plan.objective) > 1:
+        recipe = replace(recipe, keep=FRONT_KEEP)
+    plan = replace(plan, space_digest=where.digest, recipe=recipe, data=data, images_digest=images.digest)
+    return replace(plan, resolution=images.resolution, classes=len(images.classes)), where

@@ -1,0 +1,403 @@
+"""`nas.search`: the network with the best score under a budget, on a dataset or by a function of your own."""
+
+import functools
+import math
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from nas.api.resolve import (
+    RESOLUTION,
+    absolute,
+    anchor_of,
+    anchors_for,
+    budget_of,
+    budget_text,
+    fitted_to_dataset,
+    folder_of,
+    new_folder,
+    seconds_of,
+    space_of,
+)
+from nas.networks.architecture import Anchor, Arch
+from nas.networks.architecture import cost as cost_on_paper
+from nas.networks.graph import Cost
+from nas.networks.space import Space, decode, fitted
+from nas.records.pareto import front
+from nas.records.plan import (
+    CLASSES,
+    MEASURED_SECONDS,
+    PROXY,
+    WAVE,
+    Budget,
+    Meter,
+    Plan,
+    Rung,
+    default_trials,
+)
+from nas.records.run_folder import Restore, Run, create, is_calibration, open_run, read_trials
+from nas.records.timing import Latency, exactly
+from nas.records.trial import Costs, Score, Trial, identity, restored
+from nas.reports.comparison import Result
+from nas.search_strategy.candidates import cheapest
+
+if TYPE_CHECKING:
+    from nas.execution.jobs import Evaluate, Tick
+    from nas.search_strategy.latency_limit import Measure
+    from nas.search_strategy.progress import Halt, Watch
+
+UserFunction: TypeAlias = Callable[[Any, int], float]
+"""A user's `evaluate(network, rung)`: a score, the higher the better."""
+
+
+def search(
+    space: str | Space = "lightweight",
+    budget: str | Sequence[str] | Budget | None = None,
+    evaluate: UserFunction | None = None,
+    *,
+    dataset: str = "digits",
+    data: str | Path | None = None,
+    flip: bool = True,
+    anchors: Sequence[str | Anchor] | None = None,
+    trials: int | None = None,
+    seed: int = 0,
+    objective: str = "accuracy",
+    proposals: str = "surrogate",
+    rungs: int = 1,
+    wave: int | None = None,
+    cost: Callable[[Any], Cost | float] | None = None,
+    latency: Callable[[Any], Latency | float] | None = None,
+    device: str = "here",
+    measure_command: str | None = None,
+    measure_threads: int = 1,
+    run: str | Path | None = None,
+    resume: str | Path | None = None,
+    workers: int | None = None,
+    ray_address: str | None = None,
+    cpus: float = 1.0,
+    gpus: float | None = None,
+    time_limit: float | str | None = None,
+    halt: "Halt | None" = None,
+    started: Callable[[Path, Plan], None] = lambda *_: None,
+    watch: "Watch" = lambda _: None,
+) -> Result:
+    """The result of searching `space` for the network with the highest score that keeps `budget`.
+
+    Networks are trained on `dataset` by a short training, whose loss or validation accuracy ranks them; the test images
+    are not read. Or `evaluate(network, rung)` scores a network, in `rungs` rungs: the better half of a wave goes on to
+    each next one.
+
+    What is searched. `space`: a name (see `nas.space`) or a `Space`. `budget`: as in "25MFLOPs", "25MFLOPs,1.5ms"; see
+    `nas.records.plan.BUDGET_HELP`. `anchors`: published networks, by name or as an `Anchor`, that are tried first; the
+    first of them goes through all rungs. By default those made for such images, and none for an `evaluate`. `cost`:
+    what a network of your own costs, a `Cost` or a number of MACs; what an architecture costs is known.
+    `objective`: "accuracy", or a front of it against costs: "accuracy,macs". `trials`: networks to train, anchors among
+    them; by default 64, on digits 24. `proposals`: "random" leaves them to chance, to compare with. `wave`: networks
+    proposed before the result of any is used; 8, or 4 for an `evaluate`.
+
+    Data. `data`: the folder where the dataset lies; `flip`: whether images are mirrored in training.
+
+    Latency, where `budget` or `objective` asks for it, is measured in turn with the anchor that `budget` names, or the
+    first: on `device` ("here", "ray:NAME", or what `measure_command` reaches), on `measure_threads` threads. Or
+    `latency(network)` gives milliseconds.
+
+    The run. `run`: the folder that keeps all of it, and is resumed where it exists, also with more `trials`; by
+    default a new one in runs/, or none for an `evaluate`. `resume`: the folder of a search that is resumed as it
+    was begun. `workers`: trainings side by side, by Ray where there are several; by default one a core, and one for an
+    `evaluate`. `ray_address`: a running cluster; `cpus`, `gpus`: what a worker takes there. `time_limit`: seconds, or
+    "30m". `halt`: an object whose `asked` ends the search after the trainings under way. `started` is called with
+    the folder and the plan as soon as they are on disk, `watch` with the progress.
+
+    Raises ValueError where the request cannot be met, RunFailed after three failures in a row.
+    """
+    from nas.execution.workers import check_workers, open_workers
+    from nas.search_strategy.progress import Halt
+
+    check_workers(workers)
+    halt = halt or Halt()
+    halt.deadline = min(halt.deadline, time.monotonic() + seconds_of(time_limit))
+    meter = Meter("", device, measure_command, threads=measure_threads, seconds=MEASURED_SECONDS)
+    if resume is not None:
+        task = _resumed(Path(resume), space, data, trials)
+    else:
+        names = tuple(objective.replace(" ", "").split(","))
+        asked = _Asked(budget, default_trials(dataset) if trials is None else trials, seed, names, proposals, flip)
+        if evaluate:
+            task = _by_function(asked, space_of(space), evaluate, rungs, wave, anchors or (), cost, latency, meter)
+        elif rungs > 1:
+            raise ValueError(
+                f"rungs={rungs} is for an evaluate; networks that are trained here have those of nas search"
+            )
+        else:
+            plan = _plan_on_paper(asked, space_of(space), absolute(dataset), anchors, wave, cost, latency, meter)
+            task = _on_dataset(plan, asked, space_of(space), data, anchors, cost, latency, meter)
+    with _folder(task, run, resume, trials) as (folder, plan):
+        started(folder.path, plan)
+
+        from nas.search_strategy.engine import search as run_engine  # heavy; what can be refused is refused by now
+
+        number = 1 if evaluate and workers is None else workers
+        with open_workers(task.score, number, ray_address, cpus, gpus) as pool:
+            found = run_engine(
+                plan, task.space, task.anchors, folder, pool, watch, halt, task.costs, task.restore, task.measure
+            )
+        kept = folder.path if run or resume or task.about else None
+    return Result(plan, tuple(found.trials), found.best, tuple(front(found.trials, plan.objective)), kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What all searches are asked alike."""
+
+    budget: str | Sequence[str] | Budget | None
+    trials: int
+    seed: int
+    objective: tuple[str, ...]
+    proposals: str
+    flip: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A search that can be run: all that was asked has been found possible."""
+
+    plan: Plan
+    space: Space
+    anchors: Sequence[Anchor]
+    score: "Evaluate"
+    costs: Costs = cost_on_paper
+    restore: Restore = restored
+    measure: "tuple[Measure, Any] | None" = None
+    about: str = ""
+    """What its folder is named after, where none is given; nothing is kept where that is nothing."""
+
+
+def _plan_on_paper(
+    asked: _Asked,
+    space: Space,
+    dataset: str,
+    anchors: Sequence[str | Anchor] | None,
+    wave: int | None,
+    cost: Callable[[Any], Cost | float] | None,
+    latency: Callable[[Any], Latency | float] | None,
+    meter: Meter,
+) -> Plan:
+    """The plan of a search on a dataset that is not loaded yet. What can be refused is, before heavy work."""
+    limits = budget_of(asked.budget, RESOLUTION, CLASSES.get(dataset, 10), anchors)
+    plan = Plan(
+        limits, dataset, space.name, "", asked.trials, asked.seed, PROXY, RESOLUTION, CLASSES.get(dataset, 10),
+        asked.objective, None, WAVE if wave is None else wave, proposals=asked.proposals, flip=asked.flip,
+    )  # fmt: skip
+    _check_latency(plan, meter, latency)
+    if dataset in CLASSES:
+        cheapest(fitted(space, RESOLUTION, CLASSES[dataset]), plan, random.Random(asked.seed), _costs(cost))
+    return plan
+
+
+def _on_dataset(
+    plan: Plan,
+    asked: _Asked,
+    space: Space,
+    data: str | Path | None,
+    anchors: Sequence[str | Anchor] | None,
+    cost: Callable[[Any], Cost | float] | None,
+    latency: Callable[[Any], Latency | float] | None,
+    meter: Meter,
+) -> _Task:
+    """A search whose networks are trained on a dataset, which is loaded."""
+    from nas.training.proxy import Proxy
+
+    costs = _costs(cost)
+    plan, where = fitted_to_dataset(plan, folder_of(data), space)
+    plan = replace(plan, budget=budget_of(asked.budget, plan.resolution, plan.classes, anchors))
+    cheapest(where, plan, random.Random(asked.seed), costs)  # raises where nothing keeps the budget
+    rows = anchors_for(plan) if anchors is None else [anchor_of(one, plan) for one in anchors]
+    if plan.timed and not latency:
+        plan = replace(plan, meter=replace(meter, reference=_reference(plan, rows or anchors_for(plan)).name))
+    about = f"{plan.dataset.split('/')[-1]}-{budget_text(asked.budget)}"
+    return _Task(plan, where, rows, Proxy(plan), costs, measure=_measure(plan, latency, rows), about=about)
+
+
+def _by_function(
+    asked: _Asked,
+    space: Space,
+    evaluate: UserFunction,
+    rungs: int,
+    wave: int | None,
+    anchors: Sequence[str | Anchor],
+    cost: Callable[[Any], Cost | float] | None,
+    latency: Callable[[Any], Latency | float] | None,
+    meter: Meter,
+) -> _Task:
+    """A search whose networks are scored by a function of the user's own."""
+    if rungs < 1:
+        raise ValueError(f"rungs must be at least 1, got {rungs}")
+    limits = budget_of(asked.budget, RESOLUTION, 10, anchors)
+    recipe = replace(PROXY, name="evaluate", rungs=(Rung(1, 1, 0),) * rungs, keep=0.5, judge="top1")
+    plan = Plan(
+        limits, "", space.name, space.digest, asked.trials, asked.seed, recipe, 0, 0, asked.objective,
+        wave=4 if wave is None else wave, proposals=asked.proposals, flip=asked.flip,
+    )  # fmt: skip
+    _check_latency(plan, meter, latency)
+    costs, rows = _costs(cost), [anchor_of(one, None) for one in anchors]
+    cheapest(space, plan, random.Random(asked.seed), costs)
+    if plan.timed and not latency:
+        plan = replace(plan, meter=replace(meter, reference=_reference(plan, rows).name))
+    restore = functools.partial(_redrawn, space)
+    return _Task(plan, space, rows, UserEvaluate(evaluate), costs, restore, _measure(plan, latency, rows))
+
+
+def _resumed(path: Path, space: str | Space, data: str | Path | None, trials: int | None) -> _Task:
+    """The search in folder `path`, ready to be resumed, up to `trials` trained networks where that is asked for."""
+    if is_calibration(path):
+        raise ValueError(f"{path} is a calibration; go on with nas calibrate --resume {path}")
+
+    from nas.api.loading import resumable
+    from nas.search_strategy.trial_log import extend_run
+    from nas.training.proxy import Proxy
+
+    folder, plan, where = resumable(path, data, space if isinstance(space, Space) else None)
+    rows = anchors_for(plan)
+    if trials is not None:
+        extend_run(folder, trials, sum(plan.budget.keeps(cost_on_paper(anchor.arch)) for anchor in rows))
+        plan = replace(plan, trials=trials)
+    return _Task(plan, where, rows, Proxy(plan), measure=_measure(plan, None, rows))
+
+
+@contextmanager
+def _folder(
+    task: _Task, run: str | Path | None, resume: str | Path | None, trials: int | None
+) -> Iterator[tuple[Run, Plan]]:
+    """The folder that keeps the search, and its plan: a new one; or one that was begun with the same plan."""
+    if resume is not None:
+        yield Run(Path(resume)), task.plan
+        return
+    if run is None and not task.about:
+        with tempfile.TemporaryDirectory() as staging:
+            yield create(Path(staging) / "run", task.plan), task.plan
+        return
+    path = Path(run) if run is not None else new_folder(task.about)
+    if not path.exists():
+        yield create(path, task.plan), task.plan
+        return
+    yield _continued(path, task, trials)
+
+
+def _continued(path: Path, task: _Task, trials: int | None) -> tuple[Run, Plan]:
+    """The run in folder `path`, which was begun with the plan of `task` but for how many trials it was to have."""
+    from nas.search_strategy.trial_log import extend_run
+
+    folder, begun = open_run(path)
+    plan = task.plan
+    if plan.dataset:
+        plan = replace(plan, recipe=begun.recipe)  # that of its day
+    if begun.space_digest == task.space.old_digest:
+        plan = replace(plan, space_digest=begun.space_digest)
+    if not begun.images_digest:
+        plan = replace(plan, images_digest="")
+    if problems := read_trials(folder, task.restore)[1]:
+        raise ValueError(f"{problems[0]}; the other trials stay: delete that line to go on without it")
+    if trials is None:
+        plan = replace(plan, trials=begun.trials)
+    if replace(begun, trials=plan.trials) == plan and plan.trials > begun.trials:
+        extend_run(folder, plan.trials, sum(plan.budget.keeps(task.costs(anchor.arch)) for anchor in task.anchors))
+    elif begun != plan:
+        raise ValueError(f"{path} was started with another plan; name another run, or ask for what it was started with")
+    return folder, plan
+
+
+@dataclass(frozen=True, slots=True)
+class UserEvaluate:
+    """A user's `evaluate` as workers call it."""
+
+    evaluate: UserFunction
+
+    def __call__(self, network: Any, rung: int, state: bytes | None, tick: "Tick") -> tuple[Score, bytes | None]:
+        """The score of a rung, and no state."""
+        begun = time.perf_counter()
+        try:
+            value = float(self.evaluate(network, rung))
+        except OSError as error:  # of what it reaches for; those of workers are the run's, of a full disk
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        if not math.isfinite(value):
+            raise ValueError(f"evaluate must give a finite score, got {value}")
+        tick(1)
+        return Score(rung, value, 0.0, 1, 0, time.perf_counter() - begun, 0.0, "", 0, ""), None
+
+
+def _costs(own: Callable[[Any], Cost | float] | None) -> Costs:
+    if own is None:
+
+        def on_paper(network: Any) -> Cost:
+            if not isinstance(network, Arch):
+                raise ValueError(f"networks of your own need cost=, which says what they cost; got {network!r}")
+            return cost_on_paper(network)
+
+        return on_paper
+
+    def costs(network: Any) -> Cost:
+        spent = own(network)
+        return spent if isinstance(spent, Cost) else Cost(round(spent), 0, 0)
+
+    return costs
+
+
+def _check_latency(plan: Plan, meter: Meter, latency: Callable[[Any], Latency | float] | None) -> None:
+    """Raises ValueError where latency is to be measured and nothing asks for it, or is given in the wrong unit."""
+    usual = Meter("", seconds=MEASURED_SECONDS)
+    if meter != usual and not plan.timed:
+        raise ValueError("latency is measured where --budget or --objective asks for it, as in --budget 25MFLOPs,1.5ms")
+    if plan.timed and latency and plan.budget.latency_ratio is not None:
+        raise ValueError(
+            f"budget {plan.budget} is a multiple of an anchor's latency, latency= gives milliseconds: give 1.5ms"
+        )
+
+
+def _reference(plan: Plan, anchors: Sequence[Anchor]) -> Anchor:
+    """The network that runs in turn with each that is measured: the one that the budget names, else the first."""
+    named = [anchor for anchor in anchors if plan.budget.reference in (None, anchor.name)]
+    if not named and plan.budget.reference:
+        named = [anchor_of(plan.budget.reference, plan if plan.dataset else None)]
+    if not named or not isinstance(named[0].arch, Arch):
+        raise ValueError("latency is measured in turn with a reference network: give anchors, or latency=")
+    return named[0]
+
+
+def _measure(
+    plan: Plan, latency: Callable[[Any], Latency | float] | None, anchors: Sequence[Anchor]
+) -> "tuple[Measure, Any] | None":
+    """What gives latencies, and the network that they are scaled by, if any; None where nothing asks for latency."""
+    if not plan.timed:
+        return None
+    if latency:
+        own = latency
+
+        def latency(network: Any) -> Latency:
+            figure = own(network)
+            return figure if isinstance(figure, Latency) else exactly(float(figure))
+
+        return latency, None
+    if not plan.meter:
+        raise ValueError("this search was begun with a latency= of its own; give it again, with run= its folder")
+
+    from nas.latency.measure import measured
+
+    meter = plan.meter
+    named = [anchor for anchor in anchors if anchor.name == meter.reference]
+    reference = (named[0] if named else anchor_of(meter.reference, plan if plan.dataset else None)).arch
+    return lambda arch: measured(arch, reference, meter), reference
+
+
+def _redrawn(space: Space, trial: Trial) -> Trial:
+    """`trial` as read from disk, with the network that its choices draw; an anchor outside the space has none."""
+    if trial.anchor and not trial.choices:
+        return restored(trial)
+    network = decode(space, trial.choices)
+    if identity(network) != trial.arch_id:
+        raise ValueError(f"its choices draw {identity(network)}, the record is of {trial.arch_id}")
+    return replace(trial, arch=network)

@@ -1,0 +1,165 @@
+"""`nas.train`: a network trained in full, and tested once."""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from nas.api.loading import check_images, finished_training, trained_run
+from nas.api.resolve import absolute, architecture, folder_of, named, network_name, new_folder, of_a_search, one_of
+from nas.networks.architecture import Anchor, Arch
+from nas.records.recipes import TRAINING_RECIPES, Decay, TrainingPlan
+from nas.records.run_folder import Run, create, is_training, open_run, open_training
+from nas.reports.comparison import TrainedRun
+from search_spaces import ANCHORS
+
+if TYPE_CHECKING:
+    from nas.training.full_training import TrainingProgress
+
+STEPS = 16  # of an epoch, at least: with fewer, ten epochs over a hundred images leave a network where it began
+
+
+def train(
+    network: str | Path | Arch | Anchor | None = None,
+    dataset: str | None = None,
+    *,
+    data: str | Path | None = None,
+    flip: bool = True,
+    recipe: str = "quick",
+    epochs: int | None = None,
+    decay: str | None = None,
+    seeds: int = 1,
+    seed: int = 0,
+    all_images: bool = False,
+    teacher: str | Path | None = None,
+    run: str | Path | None = None,
+    resume: str | Path | None = None,
+    workers: int | None = None,
+    started: Callable[[Path, TrainingPlan], None] = lambda *_: None,
+    watch: "Callable[[TrainingProgress], None]" = lambda _: None,
+) -> TrainedRun:
+    """`network` trained in full, in `seeds` trainings from scratch, and the test images read once.
+
+    `network`: an anchor's name, the file of an architecture, a search's folder, RUN/ID, or an `Arch` or `Anchor`.
+    `dataset`: by default that of the search, or digits; `data`: the folder where it lies; `flip`: whether images are
+    mirrored. `recipe`: a name of `nas.records.recipes.TRAINING_RECIPES`; `epochs`, `decay` ("all" or "kernels") where
+    they are to be others than its own. `seed`: the first one. `all_images`: train on the validation images too.
+    `teacher`: a training's folder, or weights, whose answers are teacher as well. `run`: the folder that keeps all of
+    it, by default a new one in runs/; `resume`: one that is resumed. `workers`: seeds side by side on the CPU, by
+    default one a core. `started` is called with the folder and the plan as soon as they are on disk, `watch` with the
+    progress.
+
+    Raises ValueError where the request cannot be met, RunFailed where a training fails twice.
+    """
+    from nas.execution.environment import cores
+    from nas.execution.workers import check_workers, open_workers
+
+    check_workers(workers)
+    if resume is not None:
+        folder, plan = resumed_training(Path(resume), data)
+    elif network is None:
+        raise ValueError("name a network: an anchor, an arch.json, a search's folder or RUN/ID; or give --resume")
+    else:
+        what = one_of(get_args(Decay), decay, "decay")
+        folder, plan = new_training(
+            network, dataset, data, recipe, epochs, what, seeds, seed, all_images, teacher, run, flip
+        )
+
+    from nas.training.full_training import TrainSeed
+    from nas.training.full_training import train as run_training
+    from nas.training.step import device
+
+    started(folder.path, plan)
+    side_by_side = 1 if device().type == "cuda" else min(workers or cores(), len(plan.seeds))
+    with open_workers(TrainSeed(plan, folder.path.absolute()), side_by_side, limit=math.inf) as pool:
+        run_training(folder, plan, pool, watch)
+    return trained_run(folder.path)
+
+
+def new_training(
+    network: str | Path | Arch | Anchor,
+    dataset: str | None,
+    data: str | Path | None,
+    recipe: str,
+    epochs: int | None,
+    decay: Decay | None,
+    seeds: int,
+    seed: int,
+    all_images: bool,
+    teacher: str | Path | None,
+    run: str | Path | None,
+    flip: bool = True,
+) -> tuple[Run, TrainingPlan]:
+    """The folder and the plan of a new training. Nothing is written before all of it has been found possible."""
+    training = named(TRAINING_RECIPES, recipe, "recipe")
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {seeds}")
+    training = replace(training, epochs=training.epochs if epochs is None else epochs, decay=decay or training.decay)
+    arch, name = architecture(network), network_name(network)
+    origin = name if isinstance(network, str | Path) else f"Network `{name}`, given as a value."
+    by_value = not isinstance(network, str | Path)
+    chosen = None if by_value else of_a_search(name)
+    path = Path(name).resolve() if os.path.isdir(name) else Path(name)
+    folder = folder_of(data)
+    if name in ANCHORS and not by_value:
+        origin = f"`{name}`, a published network: {ANCHORS[name].source}"
+    elif chosen or (path / "plan.json").is_file():
+        search, begins = chosen or (Path(name), "")
+        which = f"Network `{begins}`" if begins else "The best network"
+        _, plan = open_run(search)
+        if dataset is None:
+            dataset, folder, flip = plan.dataset, folder or plan.data, flip and plan.flip
+        origin = (
+            f"{which} of `{search}`: `nas search --budget {plan.budget} --dataset {plan.dataset}`, "
+            f"space {plan.space}, seed {plan.seed}, {plan.trials} trials."
+        )
+    elif is_training(path) and dataset is None:
+        _, before = open_training(path)
+        dataset, folder, flip = before.dataset, folder or before.data, flip and before.flip
+        origin = before.found
+    dataset = absolute(dataset or "digits")
+
+    from nas.training.full_training import teacher_from
+    from nas.training.proxy import loaded
+
+    images = loaded(dataset, folder)
+    if name in ANCHORS or isinstance(network, Anchor):
+        arch = replace(arch, classes=len(images.classes))
+    if arch.resolution != images.resolution:
+        small = f"{name}-{images.resolution}"
+        hint = f"; did you mean {small}?" if small in ANCHORS else ""
+        side = arch.resolution
+        raise ValueError(f"{name} is for images of {side}x{side}, {dataset} has {images.resolution}{hint}")
+    if arch.classes != len(images.classes):
+        raise ValueError(f"{name} is for {arch.classes} classes, dataset {dataset} has {len(images.classes)}")
+    taught_by = None
+    if teacher:
+        file = Path(teacher)
+        if is_training(file):
+            folder_of_teacher, _, outcome = finished_training(file)
+            file = folder_of_teacher.weights(outcome.chosen.seed)
+        taught_by = teacher_from(file, images)
+    seen = len(images.train) + all_images * len(images.val)
+    training = replace(training, batch=min(training.batch, max(3, seen // STEPS)))
+    asked = TrainingPlan(
+        name, origin, arch, dataset, training, tuple(range(seed, seed + seeds)), folder, all_images, taught_by,
+        images.digest, flip,
+    )  # fmt: skip
+    stem = f"{chosen[0].resolve().name}-{chosen[1]}" if chosen else path.name.removesuffix(".json")
+    folder_of_run = Path(run) if run is not None else new_folder(f"{stem}-{dataset.split('/')[-1]}-{training.name}")
+    return create(folder_of_run, asked), asked
+
+
+def resumed_training(path: Path, data: str | Path | None) -> tuple[Run, TrainingPlan]:
+    """The full training in folder `path`, ready to be resumed."""
+    folder, plan = open_training(path)
+    if data:
+        plan = replace(plan, data=folder_of(data))
+
+    from nas.training.proxy import loaded
+
+    then = plan.arch.resolution, plan.arch.classes
+    check_images(path, plan.dataset, loaded(plan.dataset, plan.data), then, plan.images_digest)
+    return folder, plan

@@ -1,0 +1,97 @@
+"""`nas anchors`, `profile`, `diagram` and `space`: argv -> the Python call of that name -> tables or JSON."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli.errors import fail, refusing
+
+
+def anchors(
+    space: Annotated[
+        str | None,
+        typer.Option(help="Show which are points of this search space, and the nearest points of the others."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Print every published network: what its paper prints, what we count, and how they agree.
+
+    Example: [bold]nas anchors[/bold]
+    """
+    import nas
+    from nas.reports.tables import print_anchors, print_projections
+
+    if space is None:
+        print_anchors(nas.anchors(), json)
+        return
+    with refusing():
+        rows = nas.projections(space)
+    print_projections(space, rows, json)
+
+
+def profile(
+    network: Annotated[
+        str, typer.Argument(help="An anchor (see nas anchors), an arch.json, a run's folder, or RUN/ID.")
+    ],
+    resolution: Annotated[int | None, typer.Option(help="Side of the images; by default the network's own.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes; by default the network's own.")] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Every layer, not block by block.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Build it and count again; thop as a second opinion.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print all layers and totals as JSON.")] = False,
+) -> None:
+    """Print a network layer by layer, with its totals under each counting convention.
+
+    Example: [bold]nas profile lowres-mobilenet[/bold]
+    """
+    import nas
+    from nas.reports.tables import print_profile
+
+    with refusing():
+        try:
+            found = nas.profile(network, resolution, classes, check=check)
+        except ImportError as error:
+            fail(f"--check needs thop: {error}; pip install thop setuptools", 1)
+    print_profile(found, layers, json)
+    if found.check and not found.check.agree:
+        raise typer.Exit(1)
+
+
+def diagram(
+    network: Annotated[
+        str, typer.Argument(help="An anchor (see nas anchors), an arch.json, a run's folder, or RUN/ID.")
+    ],
+    to: Annotated[Path | None, typer.Option(help="File to write, .svg or .png; by default NAME.svg here.")] = None,
+) -> None:
+    """Draw a network: a row for each block, with its widths, kernels, strides and share of the MACs.
+
+    Example: [bold]nas diagram lowres-mobilenet --to lowres-mobilenet.png[/bold]
+    """
+    import nas
+
+    with refusing():
+        try:
+            print(nas.diagram(network, to))
+        except ImportError as error:
+            fail(f"a .png needs resvg-py: {error}; pip install resvg-py, or take .svg", 1)
+        except OSError as error:
+            fail(f"{error.filename} cannot be written: {error.strerror}", 1)
+
+
+def space(
+    name: Annotated[str, typer.Argument(help="Search space: lightweight or lowres.")],
+    budget: Annotated[
+        list[str] | None, typer.Option(help="Say which share of the space keeps this budget, as given to nas search.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Print what a search space holds, and how much of it keeps a budget.
+
+    Example: [bold]nas space lightweight --budget 25MFLOPs[/bold]
+    """
+    import nas
+    from nas.reports.tables import print_space
+
+    with refusing():
+        found = nas.space(name, budget)
+    print_space(found.space, found.summary, found.budget, json)

@@ -1,0 +1,182 @@
+"""`nas search` and `nas calibrate`: argv -> the Python call of that name -> a table or JSON."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli.errors import interruptible, keeping, named_run, only_how
+from nas.records.run_folder import Run
+
+HOW = ("workers", "ray_address", "cpus", "gpus", "time_limit")  # options that do not change what is found
+
+
+def search(
+    context: typer.Context,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Upper limits that every network keeps: 25MFLOPs, 0.4MParams, 128KBpeak, 1.5ms, an anchor's name for "
+            "what that network costs, 0.8xANCHOR:ms; join with commas or repeat."
+        ),
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, or folder:PATH.")] = "digits",
+    data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
+    no_flip: Annotated[
+        bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
+    ] = False,
+    space: Annotated[str, typer.Option(help="Search space: lightweight or lowres.")] = "lightweight",
+    device: Annotated[
+        str,
+        typer.Option(help="Where latency is measured: here, ray:NAME, or any name for what --measure-command reaches."),
+    ] = "here",
+    measure_command: Annotated[
+        str | None,
+        typer.Option(help="Takes a graph on standard input, prints what agent.py prints: 'ssh pi python3 agent.py'."),
+    ] = None,
+    measure_threads: Annotated[int, typer.Option(help="Threads that a network runs on when measured.")] = 1,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="Networks to train, anchors among them; with --resume, more than the run was to have."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of proposals, weights and batches.")] = 0,
+    objective: Annotated[
+        str, typer.Option(help="accuracy, or a front of it against macs, params, peak or latency: accuracy,macs.")
+    ] = "accuracy",
+    proposals: Annotated[
+        str, typer.Option(help="surrogate: what earlier networks promise; random: chance alone, to compare with.")
+    ] = "surrogate",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Trainings side by side, one thread each; by default one a core. One needs no Ray."),
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster to train on: auto, or HOST:PORT.")
+    ] = None,
+    cpus: Annotated[float, typer.Option(help="CPUs that a worker takes, on Ray.")] = 1.0,
+    gpus: Annotated[
+        float | None,
+        typer.Option(help="GPUs that a worker takes, on Ray; 0.5: two share one; 0: the CPU. By default a share."),
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="End in time with what is there: 90s, 30m, 2h. It can be resumed.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="Name of the run's folder in runs/; by default made up.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder: runs/NAME.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Search for the network with the best validation accuracy under a budget.
+
+    Example: [bold]nas search --budget 25MFLOPs --dataset cifar10[/bold]
+    """
+    with keeping("search") as folder:
+        if resume:
+            only_how(context, {"resume", "data", "trials", "json", "quiet", *HOW})
+        path = named_run(run)
+
+        import nas
+        from nas.reports.live_progress import search_progress
+        from nas.reports.search_table import print_result
+        from nas.search_strategy.progress import Halt
+        from search_spaces import BASELINE
+
+        halt = Halt()
+        with interruptible(halt), search_progress(quiet, folder) as (started, watch):
+            result = nas.search(
+                space,
+                budget,
+                dataset=dataset,
+                data=data,
+                flip=not no_flip,
+                trials=trials,
+                seed=seed,
+                objective=objective,
+                proposals=proposals,
+                device=device,
+                measure_command=measure_command,
+                measure_threads=measure_threads,
+                run=path,
+                resume=resume,
+                workers=workers,
+                ray_address=ray_address,
+                cpus=cpus,
+                gpus=gpus,
+                time_limit=time_limit,
+                halt=halt,
+                started=started,
+                watch=watch,
+            )
+    print_result(Run(folder[0]), result.plan, list(result.trials), result.best, BASELINE, json)
+    if halt.asked:
+        raise typer.Exit(130)
+
+
+def calibrate(
+    context: typer.Context,
+    trained: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of full trainings, which then are what the short ones are compared with."),
+    ] = None,
+    budget: Annotated[
+        list[str] | None, typer.Option(help="Limits that the networks keep, as given to nas search.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, or folder:PATH.")] = "digits",
+    data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
+    no_flip: Annotated[
+        bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
+    ] = False,
+    space: Annotated[str, typer.Option(help="Search space: lightweight or lowres.")] = "lightweight",
+    networks: Annotated[int, typer.Option(help="How many networks, Low-res MobileNet among them.")] = 10,
+    proxy: Annotated[
+        list[str] | None, typer.Option(help="To compare: proxy, short or half; by default the first two.")
+    ] = None,
+    images: Annotated[int, typer.Option(help="Training images of the longer training.")] = 40_000,
+    epochs: Annotated[int, typer.Option(help="Epochs of the longer training.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of networks, weights and batches.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Trainings side by side; by default one a core.")] = None,
+    run: Annotated[str | None, typer.Option(help="Name of the run's folder in runs/; by default made up.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the calibration in this folder.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Measure how well the search's short trainings rank networks, against longer ones.
+
+    Example: [bold]nas calibrate --budget 25MFLOPs --dataset cifar10[/bold], or, where networks were trained in full
+    before, [bold]nas calibrate runs/A runs/B runs/C[/bold]
+    """
+    with keeping("calibrate") as folder:
+        if resume:
+            only_how(context, {"resume", "data", "workers", "json", "quiet"})
+        elif trained:
+            known = {"trained", "proxy", "seed", "run", "data", "workers", "json", "quiet"}
+            only_how(context, known, "full trainings say themselves which networks and images")
+        path = named_run(run)
+
+        import nas
+        from nas.reports.comparison_tables import print_calibration
+        from nas.reports.live_progress import calibration_progress
+        from nas.search_strategy.progress import Halt
+
+        halt = Halt()
+        with interruptible(halt), calibration_progress(quiet, folder) as (started, watch):
+            one = nas.calibrate(
+                trained or (),
+                budget,
+                dataset=dataset,
+                data=data,
+                flip=not no_flip,
+                space=space,
+                networks=networks,
+                proxies=proxy or (),
+                images=images,
+                epochs=epochs,
+                seed=seed,
+                run=path,
+                resume=resume,
+                workers=workers,
+                halt=halt,
+                started=started,
+                watch=watch,
+            )
+    print_calibration(one.folder, one.plan, one.recipes, one.found, json)

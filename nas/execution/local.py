@@ -1,0 +1,35 @@
+"""Trainings in this process, one after the other."""
+
+import functools
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+from nas.execution.jobs import ATTEMPTS, Evaluate, Job, JobResult, Tick
+
+
+class LocalWorkers:
+    """Jobs in this process, in the order given."""
+
+    def __init__(self, evaluate: Evaluate) -> None:
+        self.evaluate = evaluate
+
+    def run(
+        self, jobs: Sequence[Job], tick: Callable[[Job, int], None], stop: Callable[[], bool]
+    ) -> Iterator[tuple[Job, JobResult]]:
+        """The outcome of each job; an OSError is the disk's fault, and is raised."""
+        for job in jobs:
+            if stop():
+                return
+            tick(job, 0)
+            yield job, self._outcome(job, functools.partial(tick, job))
+
+    def _outcome(self, job: Job, tick: Tick) -> JobResult:
+        error = ""
+        for _ in range(ATTEMPTS):
+            try:
+                return JobResult(*self.evaluate(job.arch, job.rung, job.state(), tick))
+            except OSError:
+                raise
+            except Exception:
+                error = traceback.format_exc()
+        return JobResult(None, None, error)

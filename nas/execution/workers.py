@@ -1,0 +1,39 @@
+"""Who trains: this process for one worker, Ray for several, for a cluster, for its GPUs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nas.execution.cluster import LIMIT, RayWorkers
+from nas.execution.environment import cores
+from nas.execution.jobs import Evaluate, Workers
+from nas.execution.local import LocalWorkers
+
+
+def check_workers(workers: int | None) -> None:
+    """Raises ValueError where fewer workers than one are asked for."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+
+
+@contextmanager
+def open_workers(
+    evaluate: Evaluate,
+    workers: int | None,
+    ray_address: str | None = None,
+    cpus: float = 1,
+    gpus: float | None = None,
+    limit: float = LIMIT,
+) -> Iterator[Workers]:
+    """Workers for as long as they are needed.
+
+    `workers`: by default one a core. The others: see `nas.execution.cluster.RayWorkers`.
+    """
+    check_workers(workers)
+    if ray_address is None and (workers or cores()) == 1 and cpus == 1 and gpus is None:
+        yield LocalWorkers(evaluate)
+        return
+    on_ray = RayWorkers(evaluate, workers, ray_address, cpus, gpus, limit)
+    try:
+        yield on_ray
+    finally:
+        on_ray.close()

@@ -1,0 +1,286 @@
+"""A trained network as files that run without nas, each loaded again in a process of its own and compared with the
+network it was made of; one that does not agree is not written.
+"""
+
+import copy
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from nas.execution.command import commanded
+from nas.exports import verification
+from nas.exports.model_card import card
+from nas.exports.quantization import int8_bytes
+from nas.models.onnx_graph import Array, onnx_bytes
+from nas.models.source_code import python_source, renamed
+from nas.models.torch_model import build
+from nas.models.weights import packed, put
+from nas.networks.architecture import Arch, arch_id, cost, graph
+from nas.networks.graph import foldable
+from nas.records.atomic_files import making, moved
+from nas.records.results import FORMATS, Artefact, Export, WeightsInfo
+from nas.records.run_folder import RunFailed
+from nas.records.timing import Latency
+from nas.serialization import from_data, to_json
+from nas.training.datasets import Images, load_test
+from nas.training.full_training import TrainedNetwork
+from nas.training.learner import topk_accuracy
+from nas.training.proxy import loaded
+
+DIFFERENCE = 1e-4  # of logits, that an fp32 file may show
+CALIBRATION, BATCH = 512, 64  # training images that give the ranges of activations
+PREPROCESS, WEIGHTS, DONE = "preprocess.json", "model.safetensors", "export.json"
+LIMIT = 3600.0  # seconds for one file to answer all test images
+
+Watch = Callable[[str], None]
+
+
+def export_network(
+    trained: TrainedNetwork, formats: Sequence[str], seconds: float, int8_loss: float, watch: Watch = lambda _: None
+) -> Export:
+    """What was exported: `formats` in the folder that `trained` names, over files of their names there.
+
+    Nothing there changes before all of it is made and verified, nor where no format could be made. Raises ValueError
+    where the weights do not fit the network, or the network the dataset.
+    """
+    info = trained.info
+    images, test = loaded(info.dataset, trained.data), load_test(info.dataset, trained.data)
+    if (info.classes, info.arch.resolution) != (images.classes, images.resolution):
+        raise ValueError(
+            f"the network is for {len(info.classes)} classes at {info.arch.resolution}x{info.arch.resolution}, dataset "
+            f"{info.dataset} has {len(images.classes)} at {images.resolution}x{images.resolution}"
+        )
+    with making(trained.export) as staging:
+        about = f"{trained.name}, trained on {info.dataset}."
+        some = images.train.first(CALIBRATION)
+        found = write_formats(trained.tensors, info, formats, some, test, staging, about, seconds, int8_loss, watch)
+        if found.artefacts:
+            (staging / DONE).write_text(to_json(found, indent=1) + "\n")
+            page = card(trained.name, trained.found, found, trained.training_plan, trained.outcome)
+            (staging / "README.md").write_text(page.rstrip() + "\n")
+            fresh = {name for artefact in found.artefacts for name in artefact.files}
+            moved(staging, trained.export, DONE, {name for form in FORMATS for name in _files(form)} - fresh)
+    return found
+
+
+def check_free(folder: Path) -> None:
+    """Raises ValueError where an export into `folder` would write over files that are not an earlier export's."""
+    if not (folder / DONE).exists():
+        names = ["README.md", PREPROCESS, *(name for form in FORMATS for name in _files(form))]
+        if existing := next((name for name in names if (folder / name).exists()), None):
+            raise ValueError(
+                f"{folder / existing} would be written over, and {folder} has no {DONE}: it is no export, or one that "
+                "was cut off; take another --to, or remove it"
+            )
+
+
+def write_formats(
+    tensors: dict[str, Tensor],
+    info: WeightsInfo,
+    formats: Sequence[str],
+    calibration: Images,
+    test: Images,
+    staging: Path,
+    about: str,
+    seconds: float,
+    int8_loss: float,
+    watch: Watch = lambda _: None,
+) -> Export:
+    """Writes `formats` into folder `staging` and gives what was seen of each.
+
+    `tensors`: the state dict of the built model of `info.arch`. `seconds`: for measuring the latency of each; 0: not
+    measured. `int8_loss`: points of top-1 that int8 may lose. Raises ValueError where weights do not fit.
+    """
+    model = build(info.arch)
+    put(model, tensors, "the weights")
+    model.eval()
+    preprocessing = {"input": "(pixels / 255 - mean) / std", "layout": "NCHW", "resolution": info.arch.resolution}
+    preprocessing |= {"mean": info.mean, "std": info.std, "classes": info.classes}
+    (staging / PREPROCESS).write_text(json.dumps(preprocessing, indent=1) + "\n")
+    images, answers, plain = (staging / name for name in ("test.npy", "answers.npy", "reference.onnx"))
+    np.save(images, test.pixels.numpy())
+    watch("the trained network")
+    torch.set_num_threads(1)
+    wanted = _answered(model, verification.prepared(test.pixels.numpy(), preprocessing))
+    top1 = topk_accuracy(wanted, test.labels)
+    maker = _Maker(model, info, about, plain, calibration, preprocessing)
+    artefacts, failed = [], {}
+    for form in formats:
+        watch(form)
+        files = _files(form)
+        try:
+            maker.write(form, staging)
+            command = [
+                sys.executable,
+                "-P",
+                verification.__file__,
+                form,
+                str(staging / files[0]),
+                str(images),
+                str(answers),
+            ]
+            output = commanded([*command, str(seconds), str(plain)], b"", LIMIT + seconds)
+            answer = json.loads(output.decode().strip().splitlines()[-1])
+            artefact = _compared(form, files, staging, torch.from_numpy(np.load(answers)), wanted, test, answer)
+            _check_artefact(artefact, top1, int8_loss)
+            artefacts.append(artefact)
+        except OSError:
+            raise
+        except Exception as error:  # of exporters and runtimes: each has its own; the other formats are still written
+            failed[form] = (str(error).strip() or type(error).__name__).splitlines()[0]
+            for name in _files(form):
+                (staging / name).unlink(missing_ok=True)
+    for file in (images, answers, plain):
+        file.unlink(missing_ok=True)
+    return Export(arch_id(info.arch), cost(info.arch), info, len(test), top1, tuple(artefacts), failed)
+
+
+def _files(form: str) -> tuple[str, ...]:
+    """The files of a format, the one to be loaded first."""
+    return (FORMATS[form][0], WEIGHTS) if form == "python" else (FORMATS[form][0],)
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Writes each format of one network."""
+
+    model: fx.GraphModule
+    info: WeightsInfo
+    about: str
+    plain: Path
+    calibration: Images
+    preprocessing: dict[str, object]
+
+    def write(self, form: str, staging: Path) -> None:
+        """Writes the files of `form`."""
+        arch, name = self.info.arch, FORMATS[form][0]
+        if not self.plain.exists():
+            self.plain.write_bytes(self.onnx())
+        match form:
+            case "python":
+                info = self.info
+                source = python_source(arch, self.about, info.classes, info.mean, info.std, WEIGHTS)
+                (staging / name).write_text(source)
+                names = renamed(arch)
+                weights = {
+                    f"{names[place]}.{kind}": tensor
+                    for path, tensor in self.model.state_dict().items()
+                    for place, _, kind in [path.rpartition(".")]
+                }
+                (staging / WEIGHTS).write_bytes(packed(weights, {}))  # under other names than nas trains with
+            case "onnx":
+                (staging / name).write_bytes(self.onnx())
+            case "onnx-int8":
+                pixels = self.calibration.pixels.numpy()
+                batches = [
+                    verification.prepared(pixels[i : i + BATCH], self.preprocessing)
+                    for i in range(0, len(pixels), BATCH)
+                ]
+                (staging / name).write_bytes(int8_bytes(self.onnx(), batches))
+            case "pt2":
+                (staging / name).write_bytes(exported(self.model, arch))
+            case "executorch":
+                (staging / name).write_bytes(lowered(self.model, arch))
+
+    def onnx(self) -> bytes:
+        """The ONNX graph, with how images are prepared as its metadata."""
+        arrays: dict[str, Array] = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
+        return onnx_bytes(self.info.arch, arrays, {PREPROCESS: json.dumps(self.preprocessing)})
+
+
+def exported(model: fx.GraphModule, arch: Arch) -> bytes:
+    """`model` by torch.export, batch norm folded, as the content of a .pt2 file."""
+    program = torch.export.export(
+        folded(model, arch),
+        (torch.randn(2, 3, arch.resolution, arch.resolution),),  # 2: a batch of 1 would be taken for a constant
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+    )
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+def lowered(model: fx.GraphModule, arch: Arch) -> bytes:
+    """`model` for ExecuTorch, by XNNPACK where that has the layers, as the content of a .pte file.
+
+    Raises RunFailed where ExecuTorch is not installed.
+    """
+    try:
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+    except ImportError as error:
+        raise RunFailed(f'ExecuTorch is not installed ({error}); pip install "nas[executorch]"') from None
+    image = (torch.randn(1, 3, arch.resolution, arch.resolution),)
+    program = to_edge_transform_and_lower(
+        torch.export.export(folded(model, arch), image), partitioner=[XnnpackPartitioner()]
+    )
+    content: bytes = bytes(program.to_executorch().buffer)
+    return content
+
+
+def folded(model: fx.GraphModule, arch: Arch) -> fx.GraphModule:
+    """A copy of `model`, in evaluation, with each batch norm folded into the convolution before it."""
+    model, nodes = copy.deepcopy(model).eval(), graph(arch)
+    for at, norm in foldable(nodes).items():
+        name = nodes[at].module
+        conv, batch_norm = model.get_submodule(name), model.get_submodule(norm.module)
+        assert isinstance(conv, nn.Conv2d) and isinstance(batch_norm, nn.BatchNorm2d)
+        model.set_submodule(name, fuse_conv_bn_eval(conv, batch_norm))
+        model.set_submodule(norm.module, nn.Identity())
+    return model
+
+
+@torch.inference_mode()
+def _answered(model: nn.Module, images: Array) -> Tensor:
+    parts = [model(part) for part in torch.from_numpy(images).split(verification.BATCH)]
+    return torch.cat(parts)
+
+
+def _compared(
+    form: str,
+    files: tuple[str, ...],
+    staging: Path,
+    answers: Tensor,
+    wanted: Tensor,
+    test: Images,
+    given: dict[str, object],
+) -> Artefact:
+    if answers.shape != wanted.shape:
+        raise ValueError(f"{files[0]} answers {tuple(answers.shape)}, the network {tuple(wanted.shape)}")
+    latency, figures = None, given["figures"]
+    if isinstance(figures, dict) and figures:
+        latency = from_data(Latency, {**figures, "runtime": given["runtime"], "reference": "model.onnx"})
+    return Artefact(
+        format=form,
+        files=files,
+        bytes=sum((staging / name).stat().st_size for name in files),
+        difference=float((answers - wanted).abs().max()),
+        same=100 * float((answers.argmax(1) == wanted.argmax(1)).float().mean()),
+        top1=topk_accuracy(answers, test.labels),
+        runtime=str(given["runtime"]),
+        latency=latency,
+    )
+
+
+def _check_artefact(artefact: Artefact, top1: float, int8_loss: float) -> None:
+    """Raises RunFailed where a file is not what it was made of."""
+    if artefact.format == "onnx-int8":
+        if not top1 - artefact.top1 <= int8_loss:
+            raise RunFailed(
+                f"int8 comes to {artefact.top1:.2f} % on the test images, the network to {top1:.2f} %: more than "
+                f"{int8_loss:g} points are lost; allow more with --int8-loss"
+            )
+    elif not artefact.difference <= DIFFERENCE:  # not: NaN is neither
+        raise RunFailed(
+            f"{artefact.files[0]} differs from the network by {artefact.difference:g}, allowed are {DIFFERENCE:g}"
+        )
+    elif artefact.top1 != top1:
+        raise RunFailed(f"{artefact.files[0]} comes to {artefact.top1:.2f} %, the network to {top1:.2f} %")

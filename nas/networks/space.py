@@ -1,0 +1,383 @@
+"""A search space as a value: a network written down with choices in it, and the one walk that draws from it.
+
+A network is an `Arch`, or whatever else a template spells: a tuple of names, a value of the user's own. The space does
+not know who chooses: `draw` asks `pick(name, choices)` for every axis it meets, and sampling, encoding and decoding are
+ways to answer. Names are the paths of the attributes they fill; an axis that does not exist in what has been drawn so
+far is never asked.
+"""
+
+import hashlib
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import product
+from math import prod
+from typing import Any, TypeAlias
+
+from nas.networks.architecture import Arch, walk
+from nas.serialization import to_data
+
+Label: TypeAlias = bool | int | float | str | None
+Choices: TypeAlias = dict[str, Label]
+STARTS = 3  # descents in search of the nearest architecture
+Pick: TypeAlias = Callable[[str, tuple[Label, ...]], Label]
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """An axis: one of `choices`, each a value or an `Of`. With a `name`, one choice fills every such place."""
+
+    choices: tuple[Any, ...]
+    name: str
+    labels: tuple[Label, ...] = field(repr=False)
+    """The scalars that stand for the choices in plans, trials and Optuna."""
+
+
+@dataclass(frozen=True, slots=True)
+class Of:
+    """A value of class `cls` yet to be drawn; any of its fields may hold an axis."""
+
+    cls: Any
+    fields: tuple[tuple[str, Any], ...]
+
+
+def one_of(*choices: Any, name: str = "") -> OneOf:
+    """The axis over `choices`. Raises ValueError on fewer than one or on two that read the same."""
+    labels = tuple(_label(choice) for choice in choices)
+    if not choices or len(set(labels)) < len(labels):
+        raise ValueError(f"an axis needs different choices, got {labels}")
+    return OneOf(choices, name, labels)
+
+
+def of(cls: type, **fields: Any) -> Of:
+    """`cls(**fields)`, with axes for some of the values."""
+    return Of(cls, tuple(fields.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A named search space; `template` is an `Of(Arch, ...)`, or any value with axes in it."""
+
+    name: str
+    template: Any
+    about: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits of all that the space says; a run is resumed only in the space it began in."""
+        return _hexdigits(re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", repr(self.template)))
+
+    @property
+    def old_digest(self) -> str:
+        """The digest that plans of versions before 0.17 hold: it depended on the modules that classes lay in."""
+        text = repr(self.template)
+        for now, then in (("architecture", "arch"), ("published_blocks", "classics"), ("blocks", "blocks")):
+            text = text.replace(f"'nas.networks.{now}.", f"'nas.{then}.")
+        return _hexdigits(text)
+
+
+def _hexdigits(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def fitted(space: Space, resolution: int, classes: int) -> Space:
+    """`space` for images of `resolution` x `resolution` in `classes` classes."""
+    fields = dict(space.template.fields) | {"resolution": resolution, "classes": classes}
+    return Space(space.name, Of(space.template.cls, tuple(fields.items())), space.about)
+
+
+def draw(space: Space, pick: Pick) -> Any:
+    """The network that `pick` chooses, axis by axis. `pick` must answer with one of the choices it is given."""
+    return _draw(space.template, "", lambda name, _path, labels: pick(name, labels), {})
+
+
+def axes(space: Space) -> dict[str, tuple[Label, ...]]:
+    """All axes of the space by name, those that come only with a choice among them, with all labels they may have."""
+    found: dict[str, tuple[Label, ...]] = {}
+    _find_axes(space.template, "", found)
+    return found
+
+
+def shared(space: Space) -> frozenset[str]:
+    """The axes of which one choice fills several places."""
+    named: dict[str, tuple[Label, ...]] = {}
+    _find_named(space.template, named)
+    return frozenset(named)
+
+
+def in_order(labels: Sequence[Label]) -> list[Label] | None:
+    """`labels` from the smallest number to the largest; None where some are no numbers, and so in no order."""
+    if all(type(label) in (int, float) for label in labels):
+        return sorted(labels)  # type: ignore[type-var]
+    return None
+
+
+def sample(space: Space, rng: random.Random) -> Any:
+    """A network drawn with equal odds for the choices of each axis."""
+    return draw(space, lambda _name, choices: rng.choice(choices))
+
+
+def decode(space: Space, choices: Choices) -> Any:
+    """The network that `choices` (axis name -> choice) spells.
+
+    Raises ValueError where an axis is missing, unknown, or has a value outside the space.
+    """
+    asked = set()
+
+    def pick(name: str, labels: tuple[Label, ...]) -> Label:
+        if name not in choices:
+            raise ValueError(f"{name} is missing; one of {labels} in space {space.name}")
+        asked.add(name)
+        return _checked(space, name, choices[name], labels)
+
+    arch = draw(space, pick)
+    if unknown := sorted(choices.keys() - asked):
+        raise ValueError(f"{unknown[0]} is no axis of space {space.name} here; it has {', '.join(sorted(asked))}")
+    return arch
+
+
+def encode(space: Space, arch: Any) -> Choices:
+    """The choices that draw `arch`: `decode(space, encode(space, arch)) == arch`.
+
+    Raises ValueError with the path of the first place where `arch` lies outside the space.
+    """
+    choices: Choices = {}
+
+    def pick(name: str, path: str, labels: tuple[Label, ...]) -> Label:
+        choices[name] = _checked(space, path, _label(_at(arch, path)), labels)
+        return choices[name]
+
+    drawn = _draw(space.template, "", pick, {})
+    if drawn != arch:
+        path, inside, outside = next(_differences(to_data(drawn), to_data(arch), ""))
+        raise ValueError(f"{path} is {inside} in space {space.name}, the architecture has {outside}")
+    return choices
+
+
+def size(space: Space) -> int:
+    """How many combinations of choices the space holds."""
+    named: dict[str, tuple[Label, ...]] = {}
+    _find_named(space.template, named)
+    total = Fraction()
+    for labels in product(*named.values()):
+        for used, ways in _count(space.template, dict(zip(named, labels, strict=True))).items():
+            # Combinations that differ in an axis that is never asked are one.
+            total += Fraction(ways, prod(len(named[name]) for name in named.keys() - used))
+    return int(total)
+
+
+def least(space: Space, measure: Callable[[Any], Any], rng: random.Random) -> Any:
+    """A network with the smallest `measure`, found by descent, one axis at a time, from a random draw.
+
+    Axes that come only with a choice are settled before that choice is made. It is the smallest of the space wherever
+    each axis has a best choice whatever the others say, as MACs and params have in ours.
+    """
+    choices, best = _drawn(space, {}, rng)
+    return _descended(space, measure, choices, best, None, rng)[1]
+
+
+def nearest(space: Space, arch: Arch, rng: random.Random) -> Arch:
+    """The architecture of `space` that is most like `arch`, by descent from a few random draws; `arch` if it is in it.
+
+    Alike are networks with the same MACs, params and layers at each resolution, of the same kinds of blocks.
+    """
+    try:
+        encode(space, arch)
+        return arch
+    except ValueError:
+        features = _features(arch)
+        found: list[Arch] = [
+            least(space, lambda other: _unlikeness(_features(other), features), rng) for _ in range(STARTS)
+        ]
+        return min(found, key=lambda other: _unlikeness(_features(other), features))
+
+
+def varied(space: Space, choices: Choices, names: Sequence[str], rng: random.Random) -> tuple[Choices, Any]:
+    """Choices and network that differ from `choices` in the axes `names`, drawn anew, and in what comes with them."""
+    return _drawn(space, {name: label for name, label in choices.items() if name not in names}, rng)
+
+
+def wander(space: Space, start: Any, keeps: Callable[[Any], bool], steps: int, rng: random.Random) -> Any:
+    """The end of a random walk from `start` through architectures that `keeps` holds for, one axis a step."""
+    choices, arch = encode(space, start), start
+    for _ in range(steps):
+        name = rng.choice(list(choices))
+        candidate_choices, candidate = rng.choice(list(_neighbours(space, choices, name, rng)))
+        if keeps(candidate):
+            choices, arch = candidate_choices, candidate
+    return arch
+
+
+def _draw(node: Any, path: str, pick: Callable[[str, str, tuple[Label, ...]], Label], named: dict[str, Any]) -> Any:
+    """The walk over a space, the only one: `pick` gets an axis' name, the path of its place and its labels."""
+    kind = type(node)
+    if kind is OneOf:
+        name = node.name or path
+        if name not in named:
+            named[name] = node.choices[node.labels.index(pick(name, path, node.labels))]
+        return _draw(named[name], path, pick, named) if type(named[name]) is Of else named[name]
+    if kind is Of:
+        values = {}
+        for name, item in node.fields:
+            inner = f"{path}.{name}" if path else name
+            values[name] = _draw(item, inner, pick, named) if type(item) in _OPEN else item
+        return node.cls(**values)
+    if kind is tuple:
+        return tuple(_draw(item, f"{path}.{i}" if path else str(i), pick, named) for i, item in enumerate(node))
+    return node
+
+
+_OPEN = (OneOf, Of, tuple)  # what may hold axes; all else is drawn already
+
+
+def _find_axes(node: Any, path: str, found: dict[str, tuple[Label, ...]]) -> None:
+    if isinstance(node, OneOf):
+        name = node.name or path
+        found[name] = tuple(dict.fromkeys((*found.get(name, ()), *node.labels)))
+        for choice in node.choices:
+            _find_axes(choice, path, found)
+    elif isinstance(node, Of | tuple):
+        fields = node.fields if isinstance(node, Of) else [(str(i), item) for i, item in enumerate(node)]
+        for name, item in fields:
+            _find_axes(item, f"{path}.{name}" if path else name, found)
+
+
+def _find_named(node: Any, named: dict[str, tuple[Label, ...]]) -> None:
+    if isinstance(node, OneOf) and node.name:
+        named[node.name] = node.labels
+    for part in node.choices if isinstance(node, OneOf) else _parts(node):
+        _find_named(part, named)
+
+
+def _count(node: Any, fixed: Choices) -> Counter[frozenset[str]]:
+    """How many ways there are to draw `node` once the named axes are `fixed`, by the set of those it asks for."""
+    if isinstance(node, OneOf) and node.name:
+        chosen = _count(node.choices[node.labels.index(fixed[node.name])], fixed)
+        return Counter({used | {node.name}: ways for used, ways in chosen.items()})
+    if isinstance(node, OneOf):
+        return sum((_count(choice, fixed) for choice in node.choices), Counter())
+    total: Counter[frozenset[str]] = Counter({frozenset(): 1})
+    for part in _parts(node):
+        if not isinstance(part, _OPEN):
+            continue
+        extended: Counter[frozenset[str]] = Counter()
+        for more, times in _count(part, fixed).items():
+            for used, ways in total.items():
+                extended[used | more] += ways * times
+        total = extended
+    return total
+
+
+def _parts(node: Any) -> Sequence[Any]:
+    return [item for _, item in node.fields] if isinstance(node, Of) else node if isinstance(node, tuple) else ()
+
+
+def _label(choice: Any) -> Label:
+    """The scalar that stands for `choice`: 3, "filled", "3+5" for (3, 5), "bottleneck" for a Bottleneck."""
+    if isinstance(choice, bool | int | float | str | None):
+        return choice
+    if isinstance(choice, tuple):
+        return "+".join(str(item) for item in choice)
+    cls = choice.cls if isinstance(choice, Of) else type(choice)
+    return str(getattr(cls, "kind", cls.__name__))
+
+
+def _checked(space: Space, name: str, value: Label, labels: tuple[Label, ...]) -> Label:
+    for label in labels:
+        if type(label) is type(value) and label == value:
+            return label
+    raise ValueError(f"{name}={value!r} is not one of {labels} in space {space.name}")
+
+
+def _at(arch: Any, path: str) -> Any:
+    value = arch
+    for part in path.split("."):
+        try:
+            if isinstance(value, tuple):
+                value = value[int(part)]
+            else:
+                value = value[part] if isinstance(value, dict) else getattr(value, part)
+        except (AttributeError, IndexError, KeyError):
+            raise ValueError(f"{path} is an axis of the space, the architecture has no such place") from None
+    return value
+
+
+def _differences(one: Any, other: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one:
+            yield from _differences(one[key], other.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for i, (left, right) in enumerate(zip(one, other, strict=True)):
+            yield from _differences(left, right, f"{path}.{i}")
+    elif one != other:
+        yield path, one, other
+
+
+def _drawn(space: Space, choices: Choices, rng: random.Random) -> tuple[Choices, Any]:
+    """Choices and architecture: `choices` where the space asks for them, random ones elsewhere."""
+    chosen: Choices = {}
+
+    def pick(name: str, labels: tuple[Label, ...]) -> Label:
+        chosen[name] = choices[name] if name in choices and choices[name] in labels else rng.choice(labels)
+        return chosen[name]
+
+    arch = draw(space, pick)
+    return chosen, arch
+
+
+def _descended(
+    space: Space,
+    measure: Callable[[Any], Any],
+    choices: Choices,
+    best: Any,
+    names: Set[str] | None,
+    rng: random.Random,
+) -> tuple[Choices, Any]:
+    """The end of a descent from `choices` along the axes `names`, or along all."""
+    lowest = measure(best)
+    while True:
+        before = lowest
+        for name in [name for name in choices if names is None or name in names]:
+            for candidate_choices, candidate in _neighbours(space, choices, name, rng):
+                if fresh := candidate_choices.keys() - choices.keys():
+                    candidate_choices, candidate = _descended(space, measure, candidate_choices, candidate, fresh, rng)
+                if (here := measure(candidate)) < lowest:
+                    choices, best, lowest = candidate_choices, candidate, here
+        if not lowest < before:
+            return choices, best
+
+
+def _features(arch: Arch) -> Counter[tuple[str, Any]]:
+    """What makes networks alike: MACs, params and layers at each resolution, MACs in each kind of block."""
+    features: Counter[tuple[str, Any]] = Counter()
+    for layer in walk(arch):
+        place, cost = layer.place, layer.drawn.cost
+        features["macs", place.size] += cost.macs
+        features["params", place.size] += cost.params
+        features["layers", place.size] += 1
+        features["kinds", getattr(place.part, "kind", "end")] += cost.macs
+    return features
+
+
+def _unlikeness(ours: Counter[tuple[str, Any]], theirs: Counter[tuple[str, Any]]) -> float:
+    """Sum over what is compared of the differences, each as a share of `theirs`."""
+    sums: Counter[str] = Counter()
+    for (what, _), number in theirs.items():
+        sums[what] += number
+    return sum(abs(ours[key] - theirs[key]) / (sums[key[0]] or 1) for key in ours.keys() | theirs.keys())
+
+
+def _neighbours(space: Space, choices: Choices, name: str, rng: random.Random) -> Iterator[tuple[Choices, Any]]:
+    """All that differ from `choices` in axis `name` alone (and in axes that only come with the new choice)."""
+    seen: dict[str, tuple[Label, ...]] = {}
+
+    def pick(asked: str, labels: tuple[Label, ...]) -> Label:
+        seen[asked] = labels
+        return choices[asked]
+
+    draw(space, pick)
+    for label in seen.get(name, ()):
+        yield _drawn(space, {**choices, name: label}, rng)

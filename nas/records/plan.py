@@ -1,0 +1,381 @@
+"""What a run was asked to do: `Plan`, and the `Budget` and `Recipe` in it."""
+
+import hashlib
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+from nas.networks.graph import Cost
+from nas.records.timing import Latency
+
+PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}  # as memory is sold: 128 KB are 131,072 bytes
+UNITS = {
+    "flops": ("macs", PREFIXES, 1),
+    "macs": ("macs", PREFIXES, 1),
+    "params": ("params", PREFIXES, 1),
+    "bpeak": ("peak", BYTES, 1),  # an activation is a byte in int8
+    "bpeak32": ("peak", BYTES, 4),  # and four in fp32
+}
+BUDGET_HELP = (
+    "a budget is a number and a unit, as in 25MFLOPs, 25MMACs, 0.4MParams, 128KBpeak (activations held at once, int8; "
+    "128KBpeak32: fp32), 1.5ms, 800us (measured latency), or the name of an anchor, whose cost it then is; "
+    "lowres-mobilenet:ms: no slower than it, 0.8xlowres-mobilenet:ms: at most 0.8 times as slow"
+)
+NUMBER = r"-?\d+(?:_\d+)*(?:\.\d+)?"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Upper limits that every trained network keeps; None is no limit. `macs`, `params` and `peak` are those of `Cost`,
+    known on paper; latency is measured, and the upper end of its interval has to keep its limit."""
+
+    macs: int | None = None
+    params: int | None = None
+    peak: int | None = None
+    latency_ms: float | None = None
+    latency_ratio: float | None = None
+    """Latency as a multiple of that of `reference`, the two measured in turn."""
+    reference: str | None = None
+    """The anchor that `latency_ratio` is a multiple of."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether latency is limited."""
+        return self.latency_ms is not None or self.latency_ratio is not None
+
+    def fast(self, latency: Latency) -> bool:
+        """Whether the upper end of `latency` is within every limit."""
+        return (self.latency_ms is None or latency.high_ms <= self.latency_ms) and (
+            self.latency_ratio is None or (latency.ratio_high is not None and latency.ratio_high <= self.latency_ratio)
+        )
+
+    def limit_ms(self, reference_ms: float | None) -> float | None:
+        """The limit of latency where `reference` takes so long; None where none is known."""
+        ratio = None if reference_ms is None or self.latency_ratio is None else self.latency_ratio * reference_ms
+        return min((limit for limit in (self.latency_ms, ratio) if limit is not None), default=None)
+
+    def limits(self) -> dict[str, int]:
+        """The limits on paper that are set, by quantity."""
+        limits = {"macs": self.macs, "params": self.params, "peak": self.peak}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+    def keeps(self, cost: Cost) -> bool:
+        """Whether `cost` is within every limit."""
+        return all(getattr(cost, name) <= limit for name, limit in self.limits().items())
+
+    def use(self, cost: Cost) -> float:
+        """The largest share of a limit on paper that `cost` takes, above 1 where one is broken; 1 without a limit."""
+        shares: list[float] = [getattr(cost, name) / limit for name, limit in self.limits().items()]
+        return max(shares, default=1.0)
+
+    def __str__(self) -> str:
+        shown = {"macs": (PREFIXES, "FLOPs"), "params": (PREFIXES, "Params"), "peak": (BYTES, "Bpeak")}
+        parts = [quantity(limit, shown[name][0]) + shown[name][1] for name, limit in self.limits().items()]
+        if self.latency_ms is not None:
+            parts.append(f"{self.latency_ms:g}ms")
+        if self.latency_ratio is not None:
+            parts.append(f"{self.latency_ratio:g}x{self.reference}:ms")
+        return ",".join(parts)
+
+
+def quantity(number: int, prefixes: Mapping[str, int] = PREFIXES) -> str:
+    """`number` exactly, as short as it goes: 25_000_000 is '25M'."""
+    for prefix in ("g", "m", "k"):
+        factor = prefixes[prefix]
+        if number >= factor and number * 1000 % factor == 0:
+            return f"{number / factor:.3f}".rstrip("0").rstrip(".") + prefix.upper()
+    return str(number)
+
+
+def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) -> Budget:
+    """The budget that `texts` spell, each a list joined by commas: `["25MFLOPs,0.4MParams"]`.
+
+    `costs`: networks whose name stands for what they cost. Where a quantity is limited by such a network and by a
+    number, the number holds. Raises ValueError on an unknown unit, a limit that is not positive, or one given twice.
+    """
+    limits: dict[str, int] = {}
+    implied: dict[str, int] = {}
+    latency: dict[str, float] = {}
+    reference: str | None = None
+    for text in (item.strip() for item in ",".join(texts).split(",")):
+        if not text:
+            raise ValueError(f"budget {','.join(texts)!r} has an empty item; {BUDGET_HELP}")
+        if text in costs:
+            cost = costs[text]()
+            for name, spent in (("macs", cost.macs), ("params", cost.params), ("peak", cost.peak)):
+                implied[name] = min(spent, implied.get(name, spent))
+            continue
+        if timed := re.fullmatch(rf"({NUMBER})\s*(ms|us)", text, re.IGNORECASE):
+            if "latency_ms" in latency:
+                raise ValueError(f"budget {text!r} limits latency a second time; give each quantity once")
+            latency["latency_ms"] = float(timed[1]) / (1 if timed[2].lower() == "ms" else 1000)
+        elif timed := re.fullmatch(rf"(?:({NUMBER})x)?([\w.+-]+):ms", text, re.IGNORECASE):
+            if timed[2] not in costs:
+                meant = "".join(f"did you mean {name}:ms? " for name in get_close_matches(timed[2], costs, n=1))
+                raise ValueError(f"budget {text!r} names no anchor; {meant}{BUDGET_HELP}")
+            if reference:
+                raise ValueError(f"budget {text!r} limits latency by an anchor a second time; give each quantity once")
+            costs[timed[2]]()  # raises where it was made for other images
+            reference, latency["latency_ratio"] = timed[2], float(timed[1] or 1)
+        if timed:
+            if min(latency.values()) <= 0:
+                raise ValueError(f"budget {text!r} must be above 0; {BUDGET_HELP}")
+            continue
+        match = re.fullmatch(rf"({NUMBER})\s*([kmg]?)({'|'.join(UNITS)})", text, re.IGNORECASE)
+        if not match or len(match[1]) > 30:
+            meant = "".join(f"did you mean {name}? " for name in get_close_matches(text, costs, n=1))
+            raise ValueError(f"budget {text!r} is not understood; {meant}{BUDGET_HELP}")
+        name, prefixes, size = UNITS[match[3].lower()]
+        limit = round(float(match[1]) * prefixes[match[2].lower()]) // size
+        if limit < 1:
+            raise ValueError(f"budget {text!r} must allow at least 1; {BUDGET_HELP}")
+        if name in limits:
+            raise ValueError(f"budget {text!r} limits {name} a second time; give each quantity once")
+        limits[name] = limit
+    on_paper = {**implied, **limits}
+    return Budget(
+        on_paper.get("macs"),
+        on_paper.get("params"),
+        on_paper.get("peak"),
+        latency.get("latency_ms"),
+        latency.get("latency_ratio"),
+        reference,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """How latency is measured: on what, beside which network, until when."""
+
+    reference: str
+    """The anchor that runs in turn with each network."""
+    device: str = "here"
+    """This machine; "ray:NAME", a Ray node that offers the resource NAME; else what `command` reaches."""
+    command: str | None = None
+    """Takes a graph on standard input and prints what nas/execution/agent.py prints."""
+    runtime: str = "onnxruntime"
+    """Or "torch", "compiled" (torch.compile), "cuda", "cuda-compiled", in this process."""
+    threads: int = 1
+    batch: int = 1
+    seconds: float = 10.0
+    """For a network and its reference at the most."""
+    precision: float = 0.01
+    """Half the width of the 95 % interval, as a share, that is narrow enough."""
+    timeout: float = 120.0
+    """Seconds beyond those of measuring after which a device is given up."""
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "batch", "seconds", "precision", "timeout"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} of a measurement must be above 0, got {getattr(self, name)}")
+        if self.runtime not in RUNTIMES:
+            raise ValueError(f"runtime {self.runtime!r} is unknown; one of {', '.join(RUNTIMES)}")
+        try:
+            words = shlex.split(self.command) if self.command is not None else ["python"]
+        except ValueError as error:
+            raise ValueError(f"--measure-command {self.command!r} cannot be read: {error}") from None
+        if not words:
+            raise ValueError("--measure-command is empty; as in 'ssh pi python3 agent.py'")
+        elsewhere = self.device != "here"
+        if elsewhere and self.runtime != "onnxruntime":
+            raise ValueError(f"runtime {self.runtime} measures on this machine only, not on {self.device!r}")
+        if self.command is not None and not elsewhere:
+            raise ValueError("--measure-command needs --device NAME, which is what its figures are recorded under")
+        if elsewhere and self.command is None and not re.fullmatch(r"ray:[\w.-]+", self.device):
+            raise ValueError(
+                f'device {self.device!r} is reached by --measure-command (as in "ssh {self.device} python3 agent.py"), '
+                "or is ray:NAME, a Ray node with the resource NAME"
+            )
+
+
+MEASURED_SECONDS = 4.0  # for a candidate of a search
+RUNTIMES = ("onnxruntime", "torch", "compiled", "cuda", "cuda-compiled")
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A step of a proxy training: `epochs` passes over the first `images` training images (or all there are), shrunk to
+    `resolution`, then top-1 on the first `val_images` validation images."""
+
+    images: int
+    epochs: int
+    val_images: int
+    resolution: int | None = None
+    """None: the images' own."""
+    anew: bool = False
+    """Whether a learning-rate cycle begins with it, where they span several rungs."""
+
+
+Judge: TypeAlias = Literal["top1", "loss"]
+"""What a search goes by, in promoting and in proposing: top-1 on validation images after a rung; or the mean training
+loss in its `tail`. Where each image is seen once, that is the loss on images not seen before."""
+
+
+Cycle: TypeAlias = Literal["rung", "ladder"]
+"""What a learning-rate cycle spans: each rung; or all of them up to the next that begins anew, as parts of one
+training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How candidates are trained: Nesterov SGD, a one-cycle learning rate, pad-crop and flip."""
+
+    name: str
+    rungs: tuple[Rung, ...]
+    keep: float
+    """Share of a wave that goes on from each rung to the next."""
+    batch: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    pad: int
+    judge: Judge = "top1"
+    cycle: Cycle = "rung"
+    tail: float = 1.0
+    """Share of a rung's steps, of its last ones, over which the training loss is the mean."""
+
+    @property
+    def images(self) -> int:
+        """Training images of a network that goes through all rungs."""
+        return sum(rung.images * rung.epochs for rung in self.rungs)
+
+    def part(self, rung: int) -> tuple[float, float]:
+        """Where in its learning-rate cycle `rung` begins and ends, as shares of it."""
+        if self.cycle == "rung":
+            return 0.0, 1.0
+        begins = [0, *(i for i, one in enumerate(self.rungs) if i and one.anew), len(self.rungs)]
+        first, end = next((first, end) for first, end in pairwise(begins) if rung < end)
+        images = [one.images * one.epochs for one in self.rungs[first:end]]
+        before = sum(images[: rung - first])
+        return before / sum(images), (before + images[rung - first]) / sum(images)
+
+
+PROXY = Recipe(
+    name="proxy",
+    rungs=(Rung(32_000, 1, 5_000), Rung(24_000, 2, 10_000), Rung(40_000, 3, 10_000, anew=True)),
+    keep=0.25,
+    batch=64,
+    lr=0.1,
+    momentum=0.9,
+    weight_decay=5e-4,
+    pad=4,
+    judge="loss",
+    cycle="ladder",
+    tail=0.25,  # before, fast learners are ahead of those that come farther
+)
+FRONT_KEEP = 0.5  # its `keep` where a front is sought, which needs networks all along it
+TRIALS, DIGITS_TRIALS = 64, 24  # networks that a search trains where nothing else is asked
+RUNG_STEPS = 32  # of a rung, at least: after fewer the means of batch norm are far from where they belong
+WAVE = 8  # of them proposed before any result is used
+
+_SHORT = replace(
+    PROXY,
+    name="short",
+    rungs=(Rung(4_000, 1, 2_000), Rung(8_000, 1, 2_000), Rung(16_000, 1, 5_000)),
+    batch=32,
+    judge="top1",
+    cycle="rung",
+    tail=1.0,
+)
+_HALF = replace(
+    _SHORT, name="half", rungs=(Rung(12_000, 1, 2_000, 16), Rung(24_000, 1, 2_000, 16), Rung(16_000, 1, 5_000))
+)
+PROXIES = {recipe.name: recipe for recipe in (PROXY, _SHORT, _HALF)}
+"""What `nas calibrate` can compare: PROXY is the one that searches use."""
+COMPARED = ("proxy", "short")  # where nothing else is asked
+LONGER = "longer"
+
+
+def longer(recipe: Recipe, images: int, epochs: int, val_images: int) -> Recipe:
+    """The training that proxies are compared with: `epochs` over `images` in one learning-rate cycle."""
+    return replace(recipe, name=LONGER, rungs=(Rung(images, epochs, val_images),))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that decides a search; two runs of one plan propose and train the same networks."""
+
+    budget: Budget
+    dataset: str
+    space: str
+    space_digest: str
+    trials: int
+    """Networks to train, anchors among them."""
+    seed: int
+    recipe: Recipe
+    resolution: int
+    classes: int
+    objective: tuple[str, ...] = ("accuracy",)
+    """What is sought: the best accuracy, or a front of it against some of "macs", "params", "peak", "latency"."""
+    data: str | None = None
+    """Folder of the dataset; None: the place where nas keeps downloads."""
+    wave: int = WAVE
+    """Candidates proposed before the result of any of them is used."""
+    meter: Meter | None = None
+    """How latency is measured; None where nothing asks for it, or where a function of the user's own gives it."""
+    proposals: str = "surrogate"
+    """Who says which networks are tried: the surrogate, or chance alone ("random"), to compare with."""
+    images_digest: str = ""
+    """Of the dataset's images; none where there are none, or where it was not kept (before 0.15.0)."""
+    flip: bool = True
+    """Whether images are mirrored in training; those of digits never are."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether a limit or an objective asks for latency."""
+        return self.budget.timed or "latency" in self.objective
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise ValueError(f"trials must be at least 1, got {self.trials}")
+        if self.wave < 1:
+            raise ValueError(f"wave must be at least 1, got {self.wave}")
+        unknown = [name for name in self.objective if name not in OBJECTIVES]
+        if unknown or self.objective[:1] != ("accuracy",) or len(set(self.objective)) < len(self.objective):
+            raise ValueError(
+                f"objective must be accuracy, alone or followed by some of {', '.join(OBJECTIVES[1:])}, got "
+                f"{','.join(self.objective)!r}"
+            )
+        if self.proposals not in PROPOSALS:
+            raise ValueError(f"proposals {self.proposals!r} is unknown; one of {', '.join(PROPOSALS)}")
+        if not self.budget.limits() and not self.budget.timed:
+            raise ValueError(f"budget must set a limit; {BUDGET_HELP}")
+
+
+DATASETS = {
+    "digits": "scikit-learn's 8x8 digits at 32x32x3: 1,797 images, 10 classes; embedded, no download",
+    "cifar10": "CIFAR-10: 60,000 images of 32x32x3, 10 classes; downloaded by torchvision, or --data DIR",
+    "cifar100": "CIFAR-100: 60,000 images of 32x32x3, 100 classes; downloaded by torchvision, or --data DIR",
+    "folder:PATH": "an image folder with train/CLASS/* and test/CLASS/*, each image resized to 32x32",
+}
+CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}  # of those that are known before they are read
+PROPOSALS = ("surrogate", "random")
+OBJECTIVES = ("accuracy", "macs", "params", "peak", "latency")
+
+
+def derived_seed(seed: int, name: str) -> int:
+    """A seed for `name` in a run of `seed`: the same on every machine, whatever came before."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:6], "big")
+
+
+def default_trials(dataset: str) -> int:
+    """Networks that a search trains where nobody says how many: of digits, which are there to try nas out, fewer."""
+    return DIGITS_TRIALS if dataset == "digits" else TRIALS
+
+
+def filled(recipe: Recipe, images: int, val_images: int) -> Recipe:
+    """`recipe` with rungs that take no more images than there are, in batches small enough for RUNG_STEPS of them.
+
+    None is below three: an odd number of images in twos leaves one alone.
+    """
+    rungs = tuple(
+        replace(rung, images=min(rung.images, images), val_images=min(rung.val_images, val_images))
+        for rung in recipe.rungs
+    )
+    fewest = min(rung.images * rung.epochs for rung in rungs)
+    return replace(recipe, rungs=rungs, batch=min(recipe.batch, max(3, fewest // RUNG_STEPS)))

@@ -1,0 +1,154 @@
+"""The results of training a network and of exporting it, as values."""
+
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from nas.networks.architecture import Arch
+from nas.networks.graph import Cost
+from nas.records.timing import Latency
+
+FORMATS = {
+    "python": ("model.py", "plain torch code for this network alone, weights in safetensors beside it"),
+    "onnx": ("model.onnx", "for onnxruntime and most others; batch norm folded, any batch"),
+    "onnx-int8": ("model-int8.onnx", "the same with int8 weights and activations, calibrated on training images"),
+    "pt2": ("model.pt2", "torch.export; batch norm folded, any batch"),
+    "executorch": ("model.pte", "for ExecuTorch on phones and boards, by XNNPACK; one image at a time"),
+}
+USUAL = ("python", "onnx", "onnx-int8", "pt2")
+"""Those that need nothing but what nas needs itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """An epoch that has been trained."""
+
+    number: int
+    """From 0."""
+    lr: float
+    """Of its last step."""
+    train_loss: float
+    val_top1: float | None
+    """In percent; None where all images are trained on."""
+    images: int
+    train_seconds: float
+    val_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The epochs of one seed, in their order."""
+
+    epochs: tuple[Epoch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A process that was at work in a run, and its conditions."""
+
+    command: str
+    began: str
+    """Date and time, UTC."""
+    ended: str | None
+    """None where it was killed."""
+    machine: str
+    """Its processor."""
+    cores: int
+    """That it might use."""
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """A trained network on the test images, read once. Shares are in percent."""
+
+    seed: int
+    top1: float
+    top5: float
+    precision: float
+    """Like recall and f1 the plain mean over the classes."""
+    recall: float
+    f1: float
+    confusion: tuple[tuple[int, ...], ...]
+    """Test images of each true class (row) by the class that was answered (column)."""
+    val_top1: float | None
+    """After the last epoch, whose weights these are: no epoch is chosen by validation."""
+    train_loss: float
+    train_seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What came of a full training, with its conditions."""
+
+    arch_id: str
+    cost: Cost
+    train_images: int
+    val_images: int
+    test_images: int
+    classes: tuple[str, ...]
+    tested: tuple[TestResult, ...]
+    """A seed each."""
+    device: str
+    threads: int
+    versions: dict[str, str]
+    """Of python, nas, torch and torchvision; "git": the commit of nas where it runs from a checkout."""
+    finished: str
+    """Date and time, UTC."""
+
+    @property
+    def top1(self) -> tuple[float, float | None]:
+        """Mean over the seeds, and the standard deviation where there are several."""
+        values = [one.top1 for one in self.tested]
+        return mean(values), stdev(values) if len(values) > 1 else None
+
+    @property
+    def chosen(self) -> TestResult:
+        """The seed that is exported: the best by validation; the first where there is none."""
+        return max(self.tested, key=lambda one: (one.val_top1 or 0.0, -self.tested.index(one)))
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsInfo:
+    """What a file of weights says of itself."""
+
+    arch: Arch
+    dataset: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    """A channel, of pixels in [0, 1], as is `std`: an image is prepared as (pixels / 255 - mean) / std."""
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """A file that was exported, and what was seen of it after it had been loaded again in a fresh process."""
+
+    format: str
+    files: tuple[str, ...]
+    bytes: int
+    """Of all its files."""
+    difference: float
+    """The largest, of any logit on any test image, from the network that was trained."""
+    same: float
+    """Share of the test images that get the same answer, in percent."""
+    top1: float
+    """On the test images, in percent."""
+    runtime: str
+    latency: Latency | None
+    """Of one image on one thread, in turn with model.onnx; None where it was not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What was exported, and what could not be."""
+
+    arch_id: str
+    cost: Cost
+    made: WeightsInfo
+    test_images: int
+    top1: float
+    """Of the trained network in torch, on the test images, in percent."""
+    artefacts: tuple[Artefact, ...]
+    failed: dict[str, str]
+    """Why, by format."""

@@ -1,0 +1,383 @@
+"""runs/NAME/: the only reader and writer of a run's folder, of a search or of a full training.
+
+    plan.json       what was asked; written again where a search is extended
+    trials.jsonl    a line for each finished trial: the record of the run, from which everything else follows
+    study.log       the same trials as an Optuna journal, for Optuna's own tools (written by search_strategy)
+    best/arch.json  the best network so far
+    latencies.jsonl a line for each network that was measured, and one for the reference network before them
+    proposed.jsonl  of each wave: how many networks it is to train, then how many were drawn, and what refused them
+    calibration.json, recipes.json   of a calibration: what it found, and the trainings that it compares
+    sessions.jsonl  two lines for each process that was at work here: when it began, and when it ended; of one that
+                    was killed, the second line is written when the run is resumed
+    work/           scores and states of candidates between two rungs; gone when the search ends
+
+    training.json   of a full training, instead of plan.json: what was asked; course.json before 0.17
+    seed-0/         epochs.json, what each epoch came to; checkpoint.pt, all that the next epoch needs, until the end;
+                    weights.safetensors, once it is trained
+    result.json     what came of it, on the test images
+    export/         what is exported
+
+What a process that is killed leaves behind: see atomic_files.py.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from nas.records.atomic_files import append_line, drop_torn_line, lines_of, put_whole, values_of
+from nas.records.plan import Plan
+from nas.records.recipes import TrainingPlan
+from nas.records.results import History, Session
+from nas.records.timing import Latency
+from nas.records.trial import Score, Trial, restored
+from nas.serialization import from_data, from_json, to_data, to_json
+
+T = TypeVar("T")
+Restore: TypeAlias = Callable[[Trial], Trial]
+
+
+PLAN_OF_TRAINING = ("training", "course")  # the second: before 0.17
+
+
+class RunInUse(ValueError):
+    """Another process is at work in the run."""
+
+
+class RunFailed(RuntimeError):
+    """The run cannot go on; all that is finished is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run's folder."""
+
+    path: Path
+
+    @property
+    def study_log(self) -> Path:
+        """Where the Optuna journal lies."""
+        return self.path / "study.log"
+
+    @property
+    def best_arch(self) -> Path:
+        """Where the best network lies."""
+        return self.path / "best" / "arch.json"
+
+    @property
+    def export(self) -> Path:
+        """Where the exported files lie."""
+        return self.path / "export"
+
+    def checkpoint(self, seed: int) -> Path:
+        """Where all lies that the next epoch of `seed` needs."""
+        return self.path / f"seed-{seed}" / "checkpoint.pt"
+
+    def weights(self, seed: int) -> Path:
+        """Where the weights of `seed` lie once it is trained."""
+        return self.path / f"seed-{seed}" / "weights.safetensors"
+
+
+def create(path: Path, asked: Plan | TrainingPlan) -> Run:
+    """A new run in folder `path`, with what was asked on disk. Raises ValueError where `path` exists already."""
+    if path.exists():
+        raise ValueError(f"{path} exists already; resume it with --resume {path}, or choose another --run name")
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        making.mkdir(parents=True)
+        if isinstance(asked, Plan):
+            put_whole(making / "plan.json", (to_json(asked, indent=1) + "\n").encode())
+            (making / "trials.jsonl").touch()
+        else:
+            put_whole(making / "training.json", (to_json(asked, indent=1) + "\n").encode())
+            (making / "best").mkdir()
+            put_whole(making / "best" / "arch.json", (to_json(asked.arch, indent=1) + "\n").encode())
+        making.rename(path)
+    except OSError as error:
+        shutil.rmtree(making, ignore_errors=True)
+        raise ValueError(f"{path} cannot be made: {error}") from None
+    return Run(path)
+
+
+def free_name(folder: Path, stem: str) -> Path:
+    """The first of folder/stem, folder/stem-2, folder/stem-3 ... that does not exist."""
+    path, number = folder / stem, 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}-{number}"
+    return path
+
+
+def open_run(path: Path) -> tuple[Run, Plan]:
+    """The run in folder `path` and its plan. Raises ValueError where it is none or its plan cannot be read."""
+    file = path / "plan.json"
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError):
+        raise ValueError(f"{path} is no run: it has no readable plan.json; runs lie in runs/NAME") from None
+    return Run(path), from_json(Plan, text, str(file))
+
+
+def is_training(path: Path) -> bool:
+    """Whether folder `path` is that of a full training."""
+    return any((path / f"{name}.json").is_file() for name in PLAN_OF_TRAINING)
+
+
+def is_calibration(path: Path) -> bool:
+    """Whether folder `path` is that of a calibration."""
+    return (path / "recipes.json").is_file()
+
+
+def open_training(path: Path) -> tuple[Run, TrainingPlan]:
+    """The full training in folder `path`, and what was asked. Raises ValueError where it is none, or unreadable."""
+    for name in PLAN_OF_TRAINING:
+        if plan := read_value(Run(path), name, TrainingPlan):
+            return Run(path), plan
+    raise ValueError(f"{path} is no full training: it has no training.json; nas train makes one")
+
+
+@contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Holds the run for this process alone, which may then append to it.
+
+    Raises RunInUse where another process is at work in it.
+    """
+    with (run.path / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunInUse(f"{run.path} is in use by another nas process; wait for it or end it") from None
+        lines = ("trials.jsonl", "latencies.jsonl", "proposed.jsonl", "sessions.jsonl", "work/scores.jsonl")
+        for file in (*(run.path / name for name in lines), run.study_log):
+            drop_torn_line(file)
+        for left in run.path.rglob(".*.*"):  # what a process was killed over while it wrote
+            if left.suffix[1:].isdecimal() and left.is_file():
+                left.unlink(missing_ok=True)
+        yield
+
+
+def read_trials(run: Run, restore: Restore = restored) -> tuple[list[Trial], list[str]]:
+    """The trials on disk by index, and a line for each record that cannot be read.
+
+    `restore` gives a record, whose network is plain data as read, its network; it raises ValueError where that is not
+    the record's. A torn last line, which is what a killed process leaves, is passed over in silence.
+    """
+    file = run.path / "trials.jsonl"
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        return [], [f"{file} cannot be read: {error.strerror}"]
+    found: dict[int, Trial] = {}
+    problems = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            trial = restore(from_json(Trial, line.decode()))
+        except ValueError as error:
+            if number == len(lines):  # what follows the last newline is empty, or torn
+                break
+            problems.append(f"{file} line {number} is no trial: {error}")
+            continue
+        if trial.index in found:
+            problems.append(f"{file} line {number} repeats trial {trial.index}")
+        found.setdefault(trial.index, trial)
+    return [found[index] for index in sorted(found)], problems
+
+
+def append_trial(run: Run, trial: Trial) -> None:
+    """Puts `trial` on disk. Needs the run's lock."""
+    append_line(run.path / "trials.jsonl", to_json(trial))
+
+
+def append_score(run: Run, index: int, arch_id: str, score: Score) -> None:
+    """Puts the score of a rung on disk, of a trial that has not ended. Needs the run's lock."""
+    file = run.path / "work" / "scores.jsonl"
+    file.parent.mkdir(exist_ok=True)
+    append_line(file, json.dumps([index, arch_id, to_data(score)]))
+
+
+def read_scores(run: Run) -> dict[tuple[int, str, int], Score]:
+    """The scores of trials that had not ended, by index, arch_id and rung. What cannot be read is trained again."""
+    found = {}
+    for line in lines_of(run.path / "work" / "scores.jsonl"):
+        with suppress(ValueError):
+            index, arch_id, data = json.loads(line)
+            score = from_data(Score, data)
+            found[index, arch_id, score.rung] = score
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A latency as it was measured, and of which network of which wave."""
+
+    wave: int
+    arch_id: str
+    latency: Latency
+    arch: Any
+
+
+def append_measured(run: Run, measured: Measured) -> None:
+    """Puts a latency on disk. Needs the run's lock."""
+    append_line(run.path / "latencies.jsonl", to_json(measured))
+
+
+def read_measured(run: Run) -> list[Measured]:
+    """The latencies on disk, in the order measured, networks as plain data. What cannot be read is measured anew."""
+    return [measured for line in lines_of(run.path / "latencies.jsonl") for measured in values_of(Measured, line)]
+
+
+def append_tally(run: Run, wave: int, tally: Mapping[str, float]) -> None:
+    """Puts on disk how many networks `wave` is to train, or, once that is known, how many were looked at for it.
+
+    Needs the run's lock.
+    """
+    append_line(run.path / "proposed.jsonl", json.dumps([wave, tally]))
+
+
+def read_tallies(run: Run) -> dict[int, dict[str, float]]:
+    """How many networks were looked at for each wave, and how many of them were refused, by why.
+
+    Of a wave that was not proposed to its end, only how many were asked for.
+    """
+    found = {}
+    for line in lines_of(run.path / "proposed.jsonl"):
+        with suppress(ValueError):
+            wave, tally = json.loads(line)
+            found[int(wave)] = {_OLD_TALLIES.get(name, str(name)): number for name, number in tally.items()}
+    return found
+
+
+_OLD_TALLIES = {  # as they were called before 0.17
+    "over the budget": "over_budget",
+    "hopeless": "predicted_too_slow",
+    "too slow": "measured_too_slow",
+    "let in": "accepted",
+    "forecast error": "predictor_error",
+}
+
+
+def append_session(run: Run, session: Session) -> None:
+    """Puts on disk that a process is at work in the run, or, with its end, that it has been."""
+    append_line(run.path / "sessions.jsonl", to_json(session))
+
+
+def end_killed(run: Run) -> None:
+    """Puts on disk when processes that were killed ended: when the run was last written to. Needs the run's lock."""
+    killed = [session for session in read_sessions(run) if session.ended is None]
+    if killed:
+        written = (path.stat().st_mtime for kind in ("*.jsonl", "work/*", "seed-*/*") for path in run.path.glob(kind))
+        last = datetime.fromtimestamp(max(written), UTC).isoformat(timespec="seconds")
+        for session in killed:
+            append_session(run, replace(session, ended=last))
+
+
+def read_sessions(run: Run) -> list[Session]:
+    """The processes that were at work in the run, in the order they began."""
+    found = {}
+    for session in (session for line in lines_of(run.path / "sessions.jsonl") for session in values_of(Session, line)):
+        found[session.began] = session  # the line with its end comes last
+    return [found[began] for began in sorted(found)]
+
+
+def write_best(run: Run, trial: Trial) -> None:
+    """Makes the network of `trial` the run's best."""
+    run.best_arch.parent.mkdir(exist_ok=True)
+    put_whole(run.best_arch, (to_json(trial.arch, indent=1) + "\n").encode())
+
+
+def write_value(run: Run, name: str, value: object) -> None:
+    """Puts a value of the run on disk, as NAME.json."""
+    put_whole(run.path / f"{name}.json", (to_json(value, indent=1) + "\n").encode())
+
+
+def read_value(run: Run, name: str, cls: type[T]) -> T | None:
+    """The value NAME.json of the run, None where there is none. Raises ValueError where it cannot be read."""
+    file = run.path / f"{name}.json"
+    try:
+        text = file.read_text()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
+    return from_json(cls, text, str(file))
+
+
+def read_best(run: Run, trials: Sequence[Trial]) -> Trial | None:
+    """The trial of `trials` whose network lies in the run as its best."""
+    try:
+        network = json.loads(run.best_arch.read_text())
+    except (OSError, ValueError):
+        return None
+    return next((trial for trial in trials if trial.state == "complete" and to_data(trial.arch) == network), None)
+
+
+def write_checkpoint(run: Run, seed: int, content: bytes, history: History) -> None:
+    """Puts all that the next epoch of `seed` needs on disk, and what its epochs came to."""
+    file = run.checkpoint(seed)
+    file.parent.mkdir(exist_ok=True)
+    put_whole(file, content)
+    write_history(run, seed, history)
+
+
+def write_history(run: Run, seed: int, history: History) -> None:
+    """Puts on disk what the epochs of `seed` came to."""
+    put_whole(run.checkpoint(seed).with_name("epochs.json"), (to_json(history, indent=1) + "\n").encode())
+
+
+def read_checkpoint(run: Run, seed: int) -> bytes | None:
+    """What `write_checkpoint` put on disk; None where there is nothing yet."""
+    try:
+        return run.checkpoint(seed).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def read_history(run: Run, seed: int) -> History:
+    """What the epochs of `seed` came to so far."""
+    return read_value(Run(run.checkpoint(seed).parent), "epochs", History) or History()
+
+
+def write_weights(run: Run, seed: int, content: bytes) -> None:
+    """Puts trained weights on disk."""
+    run.weights(seed).parent.mkdir(exist_ok=True)
+    put_whole(run.weights(seed), content)
+
+
+def forget_checkpoint(run: Run, seed: int) -> None:
+    """Removes what the next epoch of `seed` would need; there is none."""
+    run.checkpoint(seed).unlink(missing_ok=True)
+
+
+def write_work(run: Run, arch_id: str, content: bytes) -> None:
+    """Puts a candidate's state between two rungs on disk, whole or not at all."""
+    file = _work(run, arch_id)
+    file.parent.mkdir(exist_ok=True)
+    put_whole(file, content)
+
+
+def read_work(run: Run, arch_id: str) -> bytes | None:
+    """A candidate's state after its last rung, None where there is none."""
+    try:
+        return _work(run, arch_id).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def forget(run: Run, arch_id: str) -> None:
+    """Removes the state of a candidate that goes no further."""
+    _work(run, arch_id).unlink(missing_ok=True)
+
+
+def forget_all(run: Run) -> None:
+    """Removes all that lay between rungs; the search has ended."""
+    shutil.rmtree(run.path / "work", ignore_errors=True)
+
+
+def _work(run: Run, arch_id: str) -> Path:
+    return run.path / "work" / f"{arch_id}.pt"

@@ -1,0 +1,59 @@
+"""Networks that may be tried: candidates, with their scores so far and what is expected of their latency."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from nas.networks.graph import Cost
+from nas.networks.space import Choices, Space, least
+from nas.records.plan import Plan
+from nas.records.trial import Costs, Trial
+
+QUANTITIES = {"macs": "FLOPs (multiply-accumulates)", "params": "params", "peak": "activations held at once"}
+
+PredictLatency: TypeAlias = Callable[[Any], tuple[float, float]]
+"""How slow a network is expected to be, as a share of the limit of latency (in milliseconds where there is none), and
+the chance that it keeps the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A network to be tried. `choices` draw it from the space; an anchor outside the space has none."""
+
+    arch: Any
+    choices: Choices
+    cost: Cost
+    id: str
+    """Its identity."""
+    anchor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCandidate:
+    """A candidate of an earlier wave and its scores so far, rung by rung."""
+
+    candidate: Candidate
+    scores: tuple[float, ...]
+
+
+def candidate_of(trial: Trial) -> Candidate:
+    """The candidate that a trial was."""
+    return Candidate(trial.arch, trial.choices, trial.cost, trial.arch_id, trial.anchor)
+
+
+def cheapest(space: Space, plan: Plan, rng: random.Random, costs: Costs) -> Any:
+    """The network of `space` that takes the smallest share of the budget; of equal ones, that with the fewest MACs.
+
+    Raises ValueError where even that one is over it. It is found by descent: exact for one limit, and as far as a
+    descent sees for several at once.
+    """
+    arch = least(space, lambda a: (plan.budget.use(costs(a)), costs(a).macs), rng)
+    smallest = costs(arch)
+    if not plan.budget.keeps(smallest):
+        spent = [f"{getattr(smallest, name):,} {QUANTITIES[name]}" for name in plan.budget.limits()]
+        raise ValueError(
+            f"no network of space {space.name} keeps the budget {plan.budget}: the smallest has "
+            f"{' and '.join(spent)} at {plan.resolution}x{plan.resolution}; raise --budget or take another --space"
+        )
+    return arch

@@ -1,0 +1,245 @@
+"""A full training, an epoch at a time, and what a trained network answers.
+
+All that an epoch draws (order, crops, policies, mixing, dropout) follows from the seed and its number. So the state
+after an epoch is weights, momenta and averages, and a training that was cut off and resumed ends bit for bit like
+one that was not, on the CPU.
+"""
+
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
+
+from nas.models.torch_model import build
+from nas.networks.architecture import Arch
+from nas.records.plan import derived_seed
+from nas.records.recipes import Decay, Teacher, TrainingPlan, TrainingRecipe
+from nas.records.results import Epoch, History
+from nas.serialization import from_data, to_data
+from nas.training.augmentation import augmented_by_policy, mixed
+from nas.training.datasets import Data, Images
+from nas.training.step import Diverged, Tick, augmented, device, keep_freed_memory, logits_of, normalised, precision
+
+
+@dataclass(slots=True)
+class Learner:
+    """A network in training, and all that the next epoch needs."""
+
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    average: AveragedModel | None
+    history: History
+
+    @property
+    def trained_model(self) -> nn.Module:
+        """The network that is evaluated: the running average where there is one."""
+        trained_model: nn.Module = self.average.module if self.average else self.model
+        return trained_model
+
+
+def new_learner(plan: TrainingPlan, seed: int) -> Learner:
+    """An untrained network of `plan`."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    torch.manual_seed(derived_seed(seed, "weights"))
+    model = build(plan.arch).to(device()).to(memory_format=torch.channels_last)
+    training = plan.training
+    decayed, spared = _decayed(model, training.decay)
+    optimiser = torch.optim.SGD(
+        [{"params": decayed, "weight_decay": training.weight_decay}, {"params": spared, "weight_decay": 0.0}],
+        lr=training.lr,
+        momentum=training.momentum,
+        nesterov=training.nesterov,
+        foreach=True,
+    )
+    average = None
+    if training.average:
+        average = AveragedModel(model, avg_fn=_averaging(training.average), use_buffers=True)
+    return Learner(model, optimiser, average, History())
+
+
+def _averaging(most: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """How an average takes in the next weights, having taken in n: at most `most` of it stays."""
+
+    def averaged(old: Tensor, new: Tensor, n: Tensor | int) -> Tensor:
+        if not old.is_floating_point():  # how many batches a norm has seen
+            return new
+        return old.lerp(new, 1 - min(most, (1 + int(n)) / (10 + int(n))))
+
+    return averaged
+
+
+def _decayed(model: nn.Module, decay: Decay) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters that decay, and those that are spared."""
+    if decay == "all":
+        return list(model.parameters()), []
+    convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    depthwise = {layer.weight for layer in convolutions if layer.groups == layer.in_channels > 1}
+    parts: tuple[list[nn.Parameter], list[nn.Parameter]] = [], []
+    for parameter in model.parameters():
+        parts[parameter.ndim < 2 or parameter in depthwise].append(parameter)
+    return parts
+
+
+def state(learner: Learner) -> bytes:
+    """All of `learner` as the content of a file."""
+    buffer = io.BytesIO()
+    kept = {
+        "model": learner.model.state_dict(),
+        "optimiser": learner.optimiser.state_dict(),
+        "average": learner.average.state_dict() if learner.average else None,
+        "history": json.dumps(to_data(learner.history)),
+    }
+    torch.save(kept, buffer)
+    return buffer.getvalue()
+
+
+def restored_learner(plan: TrainingPlan, seed: int, content: bytes, place: str) -> Learner:
+    """The learner whose `state` is `content`, read from `place`. Raises ValueError where it is of another training."""
+    learner = new_learner(plan, seed)
+    try:
+        kept = torch.load(io.BytesIO(content), map_location=device(), weights_only=True)
+        learner.model.load_state_dict(kept["model"])
+        learner.optimiser.load_state_dict(kept["optimiser"])
+        if learner.average:
+            learner.average.load_state_dict(kept["average"])
+        learner.history = from_data(History, json.loads(kept["history"]))
+    except Exception as error:  # of zip files, pickles and shapes: torch has no class of its own for them
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(
+            f"{place} cannot be resumed, it is truncated or of another network ({reason}); delete it to begin "
+            "this seed again"
+        ) from None
+    return learner
+
+
+def train_epoch(
+    learner: Learner,
+    plan: TrainingPlan,
+    data: Data,
+    seed: int,
+    teacher: nn.Module | None = None,
+    tick: Tick = lambda _: None,
+) -> None:
+    """Trains `learner` through its next epoch, which joins its history.
+
+    Raises Diverged where the loss is not finite.
+    """
+    training, number = plan.training, len(learner.history.epochs)
+    model, where = learner.model.train(), next(learner.model.parameters()).device
+    images = training_images(data, plan)
+    padded, labels = _padded(images, training.crop, where)
+    torch.manual_seed(derived_seed(seed, f"epoch {number}"))  # dropout, policies and mixing draw from torch's own
+    rng = torch.Generator().manual_seed(derived_seed(seed, f"order {number}"))
+    # Even batches: of a last one with a single image no batch norm can learn.
+    order = torch.randperm(len(images), generator=rng).tensor_split(-(-len(images) // training.batch))
+    steps, total, begun_at, lr = len(order) * training.epochs, torch.zeros((), device=where), time.perf_counter(), 0.0
+    for step, index in enumerate(order):
+        lr = training.lr_at(number * len(order) + step, steps)
+        for group in learner.optimiser.param_groups:
+            group["lr"] = lr
+        batch = _drawn(padded, index, data, training, rng)
+        x, answers = mixed(
+            normalised(augmented_by_policy(batch, training), data), labels[index.to(where)], len(data.classes), training
+        )
+        with precision(where):
+            logits = model(x)
+            loss = functional.cross_entropy(logits, answers, label_smoothing=training.label_smoothing)
+            if teacher and plan.teacher:
+                loss = _distilled(loss, logits, _teacher_logits(teacher, x), plan.teacher)
+        learner.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        learner.optimiser.step()
+        if learner.average:
+            learner.average.update_parameters(model)
+        total += loss.detach()
+        if where.type == "cpu" and not total.isfinite():  # on CUDA this would wait for the device in every step
+            break
+        tick(len(index))
+    if not total.isfinite():
+        raise Diverged(f"the training loss is {float(total)} in epoch {number + 1} at lr {lr:g}: it does not train so")
+    seconds, now = time.perf_counter() - begun_at, time.perf_counter()
+    accuracy = (
+        None if plan.all_images else topk_accuracy(logits_of(learner.trained_model, data, data.val), data.val.labels)
+    )
+    epoch = Epoch(number, lr, float(total) / len(order), accuracy, len(images), seconds, time.perf_counter() - now)
+    learner.history = History((*learner.history.epochs, epoch))
+
+
+def training_images(data: Data, plan: TrainingPlan) -> Images:
+    """The images that `plan` trains on."""
+    return _joined(data) if plan.all_images else data.train
+
+
+@lru_cache(maxsize=1)
+def _joined(data: Data) -> Images:
+    both = data.train, data.val
+    return Images(torch.cat([part.pixels for part in both]), torch.cat([part.labels for part in both]))
+
+
+_kept: dict[str, Any] = {}  # the images last prepared: every epoch needs the same
+
+
+def _padded(images: Images, pad: int, where: torch.device) -> tuple[Tensor, Tensor]:
+    """Images with `pad` zeros around them, and their labels, on the device."""
+    key = (images.pixels.data_ptr(), len(images), pad, where)
+    if _kept.get("key") != key:
+        padded = functional.pad(images.pixels, [0, 0, pad, pad, pad, pad])
+        _kept.update(key=key, images=images, value=(padded.to(where), images.labels.to(where)))
+    value: tuple[Tensor, Tensor] = _kept["value"]
+    return value
+
+
+def _drawn(padded: Tensor, index: Tensor, data: Data, training: TrainingRecipe, rng: torch.Generator) -> Tensor:
+    if training.crop:
+        return augmented(padded, index, data.resolution, data.flip, rng)
+    return padded[index.to(padded.device)]
+
+
+def _teacher_logits(teacher: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        answer: Tensor = teacher(x)
+    return answer
+
+
+def _distilled(loss: Tensor, logits: Tensor, teacher_logits: Tensor, teacher: Teacher) -> Tensor:
+    """Hinton, Vinyals and Dean (2015): `loss` and the distance from the teacher's softened answers."""
+    temperature = teacher.temperature
+    distance = functional.kl_div(
+        (logits / temperature).log_softmax(1),
+        (teacher_logits / temperature).log_softmax(1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return (1 - teacher.share) * loss + teacher.share * temperature**2 * distance
+
+
+def topk_accuracy(logits: Tensor, labels: Tensor, first: int = 1) -> float:
+    """Share of the images whose class is among the `first` answers, in percent; of equal logits the first counts."""
+    hits = (logits.argsort(dim=1, descending=True, stable=True)[:, :first] == labels[:, None]).any(1)
+    return 100 * int(hits.sum()) / len(labels)
+
+
+def class_metrics(logits: Tensor, labels: Tensor) -> tuple[float, float, float, tuple[tuple[int, ...], ...]]:
+    """Precision, recall and F1, each the mean over the classes in percent, and the confusion matrix."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    truth, answer, classes = labels.numpy(), logits.argmax(1).numpy(), list(range(logits.shape[1]))
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        truth, answer, labels=classes, average="macro", zero_division=0
+    )
+    counts: Sequence[Sequence[int]] = confusion_matrix(truth, answer, labels=classes).tolist()
+    return 100 * float(precision), 100 * float(recall), 100 * float(f1), tuple(tuple(row) for row in counts)
+
+
+def network(arch: Arch) -> nn.Module:
+    """`arch` as a module on the device, to be given weights."""
+    return build(arch).to(device()).eval()

@@ -1,0 +1,92 @@
+"""Proxy training of a candidate, one rung at a time. Picklable: a `Proxy` may be sent to another machine."""
+
+import io
+import time
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+
+from nas.models.torch_model import build
+from nas.networks.architecture import Arch, arch_id
+from nas.records.plan import Plan, derived_seed
+from nas.records.recipes import TrainingPlan
+from nas.records.trial import Score
+from nas.training.datasets import Data, load, shrunk
+from nas.training.step import Tick, device, sgd, top1, train
+
+loaded = cache(load)  # a process reads its dataset once
+
+
+def images_for(asked: Plan | TrainingPlan) -> Data:
+    """What a search or a full training may see of its dataset, mirrored or not as it was asked."""
+    data = loaded(asked.dataset, asked.data)
+    return data if asked.flip else replace(data, flip=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """`proxy(arch, rung, state, tick)` trains a network through `rung` and gives its score and its state after it.
+
+    `state` holds the weights and momenta that an earlier rung left, so a candidate that goes on continues its own
+    training, in this process or in another one. Rungs that it lacks are trained first. On the CPU a training takes one
+    thread: what comes out does not depend on how many run side by side.
+    """
+
+    plan: Plan
+
+    def __call__(
+        self, arch: Arch, rung: int, state: bytes | None = None, tick: Tick = lambda _: None
+    ) -> tuple[Score, bytes | None]:
+        torch.set_num_threads(1)
+        plan, recipe = self.plan, self.plan.recipe
+        data = images_for(plan)
+        name = arch_id(arch)
+        torch.manual_seed(derived_seed(plan.seed, name))
+        model = build(arch).to(device())
+        optimiser = sgd(model, recipe)
+        for number in range(_restored(state, rung, model, optimiser), rung + 1):
+            score = self._train(name, model, optimiser, data, number, tick)
+        last = rung == len(recipe.rungs) - 1
+        return score, None if last else _state(rung, model, optimiser)
+
+    def _train(self, name: str, model: torch.nn.Module, optimiser: Any, data: Data, number: int, tick: Tick) -> Score:
+        rung, where = self.plan.recipe.rungs[number], device()
+        seed = derived_seed(self.plan.seed, f"{name}:{number}")
+        data = shrunk(data, rung.resolution or data.resolution)
+        recipe, images = self.plan.recipe, data.train.first(rung.images)
+        part = recipe.part(number)
+        torch.manual_seed(seed)  # of what is dropped out: the same, whether or not another rung went before it here
+        epochs = train(model, optimiser, data, images, rung.epochs, recipe, seed, tick, part)
+        started = time.perf_counter()
+        val = data.val.first(rung.val_images)
+        accuracy = top1(model, data, val)
+        return Score(
+            rung=number,
+            top1=accuracy,
+            train_loss=epochs.loss,
+            images=epochs.images,
+            val_images=len(val),
+            train_seconds=epochs.seconds,
+            val_seconds=time.perf_counter() - started,
+            device=torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
+            threads=torch.get_num_threads(),
+            torch=str(torch.__version__),
+        )
+
+
+def _state(rung: int, model: torch.nn.Module, optimiser: Any) -> bytes:
+    buffer = io.BytesIO()  # written by us: a full disk is then an OSError, not torch's RuntimeError
+    torch.save({"rung": rung, "model": model.state_dict(), "optimiser": optimiser.state_dict()}, buffer)
+    return buffer.getvalue()
+
+
+def _restored(state: bytes | None, rung: int, model: torch.nn.Module, optimiser: Any) -> int:
+    """The rung that comes next, once `model` and `optimiser` are as `state` says, if it comes before `rung`."""
+    kept = torch.load(io.BytesIO(state), map_location=device(), weights_only=True) if state else None
+    if kept is None or kept["rung"] >= rung:  # its score was lost: all over again
+        return 0
+    model.load_state_dict(kept["model"])
+    optimiser.load_state_dict(kept["optimiser"])
+    return int(kept["rung"]) + 1

@@ -1,0 +1,168 @@
+"""Training and measuring accuracy on tensors in memory."""
+
+import ctypes
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nas.records.plan import Recipe
+from nas.records.recipes import one_cycle
+from nas.training.datasets import Data, Images
+
+Tick: TypeAlias = Callable[[int], None]
+"""Called with how many more images have been trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """What came of `train`: mean loss over the last steps, images seen, seconds."""
+
+    loss: float
+    images: int
+    seconds: float
+
+
+class Diverged(RuntimeError):
+    """The training loss is no longer finite."""
+
+
+def device() -> torch.device:
+    """The device networks are trained on: CUDA where there is one, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.backends.cudnn.deterministic = True  # a rung trained again after a kill has to come out the same
+    return torch.device("cuda")
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Whether glibc now keeps freed memory for the next step.
+
+    Activations of some megabytes are otherwise mapped afresh and zeroed by the kernel in every step, which costs
+    a fifth to a third of a small network's training time on a CPU.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # no glibc
+        return False
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def precision(where: torch.device) -> Any:
+    """The context networks are run in: bf16 on CUDA, fp32 on the CPU."""
+    return torch.autocast("cuda", torch.bfloat16) if where.type == "cuda" else nullcontext()
+
+
+def normalised(pixels: Tensor, data: Data) -> Tensor:
+    """(N, H, W, 3) uint8 -> (N, 3, H, W) float in channels_last, zero mean and unit variance over `data`."""
+    mean = torch.tensor(data.mean, device=pixels.device) * 255
+    std = torch.tensor(data.std, device=pixels.device) * 255
+    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+def augmented(padded: Tensor, index: Tensor, size: int, flip: bool, rng: torch.Generator) -> Tensor:
+    """Random `size` x `size` crops of images `index` of `padded` (N, P, P, 3), half of them mirrored if `flip`.
+
+    One gather for the whole batch: (B, size, size, 3). The draws come from `rng`, on the CPU, so that they are the
+    same on every device.
+    """
+    batch, slack = len(index), padded.shape[1] - size
+    corner = torch.randint(slack + 1, (2, batch, 1), generator=rng)
+    side = torch.arange(size)
+    rows, columns = corner[0] + side, corner[1] + side
+    if flip:
+        mirrored = torch.rand(batch, 1, generator=rng) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    where = padded.device
+    return padded[index.to(where)[:, None, None], rows.to(where)[:, :, None], columns.to(where)[:, None, :]]
+
+
+def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """The optimiser of `recipe`; weight decay spares batch norm and biases."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True, foreach=True)
+
+
+def train(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    data: Data,
+    images: Images,
+    epochs: int,
+    recipe: Recipe,
+    seed: int,
+    tick: Tick = lambda _: None,
+    part: tuple[float, float] = (0.0, 1.0),
+) -> Epochs:
+    """Trains `model` in place for `epochs` passes over `images`, through `part` of a learning-rate cycle.
+
+    The loss is the mean over the last steps, `recipe.tail` of all. Order, crops and flips follow from `seed` alone,
+    what is dropped out from torch's own generator; in the last steps nothing is, where networks are ranked by their
+    loss: dropout would count against those that have it.
+    Raises Diverged where the loss is not finite: at once on the CPU, at the end on CUDA.
+    """
+    keep_freed_memory()
+    where = next(model.parameters()).device
+    model.train().to(memory_format=torch.channels_last)
+    pad = [0, 0, recipe.pad, recipe.pad, recipe.pad, recipe.pad]
+    padded, labels = functional.pad(images.pixels, pad).to(where), images.labels.to(where)
+    rng = torch.Generator().manual_seed(seed)
+    batches = -(-len(images) // recipe.batch)
+    begin, end = part
+    steps = epochs * batches
+    tail = max(1, round(recipe.tail * steps))
+    total, start = torch.zeros((), device=where), time.perf_counter()
+    for epoch in range(epochs):
+        for i, index in enumerate(torch.randperm(len(images), generator=rng).tensor_split(batches)):
+            step = epoch * batches + i
+            if step == steps - tail and recipe.judge == "loss":
+                for dropout in (module for module in model.modules() if isinstance(module, nn.Dropout)):
+                    dropout.eval()
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.lr * one_cycle(begin + (end - begin) * step / steps)
+            batch = augmented(padded, index, data.resolution, data.flip, rng)
+            with precision(where):
+                loss = functional.cross_entropy(model(normalised(batch, data)), labels[index.to(where)])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            if step >= steps - tail:
+                total += loss.detach()
+            if where.type == "cpu":  # on CUDA this would wait for the device in every step
+                _check_finite(loss.detach(), recipe)
+            tick(len(index))
+    _check_finite(total, recipe)
+    return Epochs(float(total) / tail, epochs * len(images), time.perf_counter() - start)
+
+
+def _check_finite(loss: Tensor, recipe: Recipe) -> None:
+    if not loss.isfinite():
+        raise Diverged(f"the training loss is {float(loss)} at lr {recipe.lr}: this network does not train so")
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, data: Data, images: Images, batch: int = 100) -> Tensor:
+    """Logits (N, classes) of `model` on `images`, fp32, on the CPU."""
+    where = next(model.parameters()).device
+    model.eval().to(memory_format=torch.channels_last)
+    parts = []
+    for pixels in images.pixels.split(batch):
+        with precision(where):
+            parts.append(model(normalised(pixels.to(where), data)).float().cpu())
+    return torch.cat(parts)
+
+
+def top1(model: nn.Module, data: Data, images: Images, batch: int = 100) -> float:
+    """Share of `images` whose class `model` ranks first, in percent."""
+    right = int((logits_of(model, data, images, batch).argmax(1) == images.labels).sum())
+    return 100 * right / len(images)

@@ -1,0 +1,136 @@
+"""Workers: the same search whoever trains, and what happens when they are lost. On Ray, for real."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.execution.cluster import RayWorkers, shared
+from nas.execution.jobs import Job, JobResult, Tick, Workers
+from nas.execution.local import LocalWorkers
+from nas.records.plan import Budget
+from nas.records.run_folder import RunFailed, create
+from nas.records.trial import Score, Trial
+from nas.search_strategy.engine import search
+from search_spaces import LOWRES, lowres
+from tests.conftest import fake_evaluate, plan_for, score
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
+)
+SEEDS = list(lowres.ANCHORS.values())
+PLAN = plan_for(Budget(macs=25_000_000), trials=16)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A Ray of four CPUs, which takes it that there are two GPUs; Ray starts a new process for each task on a GPU."""
+    ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def trials_of(path: Path, workers: Workers) -> list[Trial]:
+    return search(PLAN, LOWRES, SEEDS, create(path, PLAN), workers).trials
+
+
+def outcomes(workers: Workers, jobs: list[Job]) -> dict[int, JobResult]:
+    return {job.key: outcome for job, outcome in workers.run(jobs, lambda *_: None, lambda: False)}
+
+
+def jobs(*networks: Any) -> list[Job]:
+    return [Job(key, network, 0, lambda: None, 1.0) for key, network in enumerate(networks)]
+
+
+def first_time(marker: Path) -> bool:
+    """Whether nobody asked this of `marker` before."""
+    try:
+        marker.open("x").close()
+    except FileExistsError:
+        return False
+    return True
+
+
+def hostile(network: tuple[str, str], rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, None]:
+    """Does, the first time or whenever it is asked, what the network says."""
+    what, where = network
+    if what == "raises":
+        raise RuntimeError("no such block")
+    if what != "works" and first_time(Path(where)):
+        if what == "raises once":
+            raise RuntimeError("no such block")
+        if what == "killed once":
+            os.kill(os.getpid(), signal.SIGKILL)
+        threading.Event().wait()  # hangs
+    return score(rung, 50.0), None
+
+
+@pytest.mark.slow
+def test_one_two_and_four_workers_find_the_same(tmp_path: Path, cluster: None) -> None:
+    here = trials_of(tmp_path / "here", LocalWorkers(fake_evaluate))
+    assert len(here) == 18 and {trial.state for trial in here} == {"complete", "pruned", "refused"}
+    for number in (2, 4):
+        assert trials_of(tmp_path / str(number), RayWorkers(fake_evaluate, number, gpus=0)) == here
+
+
+@pytest.mark.slow
+def test_workers_share_the_gpus(cluster: None) -> None:
+    def seen(_network: Any, rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, bytes]:
+        return score(rung, 50.0), os.environ["CUDA_VISIBLE_DEVICES"].encode()
+
+    workers = RayWorkers(seen)
+    assert workers.number == 4
+    assert {outcome.state for outcome in outcomes(workers, jobs(*range(4))).values()} <= {b"0", b"1"}
+    assert {outcome.state for outcome in outcomes(RayWorkers(seen, gpus=0), jobs(0)).values()} == {b""}
+    assert RayWorkers(seen, 4, gpus=1).number == 2  # the others would have waited, and their time run out
+    with pytest.raises(RunFailed, match="take 1 CPUs and 3 GPUs, here are 4 and 2"):
+        RayWorkers(seen, 1, gpus=3)
+
+
+@given(st.integers(1, 16), st.none() | st.integers(1, 200), st.integers(1, 256))
+def test_all_that_share_gpus_have_room(cards: int, number: int | None, processors: int) -> None:
+    workers, share = shared(cards, number, processors)
+    assert workers == (number or min(processors, 4 * cards)) and 0 < share <= 1
+    assert cards * (10_000 // round(share * 10_000)) >= workers
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_is_tried_again_once(tmp_path: Path, cluster: None) -> None:
+    asked = jobs(*((what, str(tmp_path / what)) for what in ("works", "raises", "raises once")))
+    for workers in (LocalWorkers(hostile), RayWorkers(hostile, 2, gpus=0)):
+        (tmp_path / "raises once").unlink(missing_ok=True)
+        found = outcomes(workers, asked)
+        assert found[0].score and found[2].score
+        assert found[1].score is None and "RuntimeError: no such block" in found[1].error
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path, cluster: None) -> None:
+    asked = jobs(*((what, str(tmp_path / what)) for what in ("killed once", "works", "works", "works")))
+    assert all(outcome.score for outcome in outcomes(RayWorkers(hostile, 2, gpus=0), asked).values())
+
+
+@pytest.mark.slow
+def test_a_job_that_hangs_is_ended_and_tried_again(tmp_path: Path, cluster: None) -> None:
+    limit = 12.0  # above what a new worker takes to begin, beside other tests
+    found = outcomes(
+        RayWorkers(hostile, 2, gpus=0, limit=limit), jobs(("hangs once", str(tmp_path / "a")), ("works", ""))
+    )
+    assert found[0].score and found[1].score
+
+
+@pytest.mark.slow
+def test_a_job_that_always_hangs_has_failed(tmp_path: Path, cluster: None) -> None:
+    def hangs(_network: Any, _rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, None]:
+        threading.Event().wait()
+        raise AssertionError
+
+    found = outcomes(RayWorkers(hangs, 2, gpus=0, limit=1.0), jobs("a"))
+    assert found[0].score is None and "a rung took more than 1 s" in found[0].error

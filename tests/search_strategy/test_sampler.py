@@ -1,0 +1,99 @@
+"""How networks are drawn, turned, and brought to the budget."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.networks.architecture import Arch, arch_id, cost
+from nas.networks.space import decode, encode, fitted, shared
+from nas.records.plan import Budget, Plan
+from nas.search_strategy.candidates import Candidate, ScoredCandidate
+from nas.search_strategy.sampler import NEAR, RANDOM_EVERY, STARTUP, STEPS_TO_BUDGET, Pool, Sampler
+from search_spaces import ANCHORS, LIGHTWEIGHT, LOWRES, SPACES
+from tests.conftest import RECIPE, plan_for
+
+
+@pytest.mark.parametrize("name", SPACES)
+@given(seed=st.integers(0, 2**32), macs=st.sampled_from((5_000_000, 15_000_000, 25_000_000, 80_000_000)))
+def test_a_network_lands_on_the_budget_or_nearer_to_it(name: str, seed: int, macs: int) -> None:
+    def away(network: Arch) -> float:
+        use = cost(network).macs / macs
+        return max(use - 1, NEAR - use, 0.0)
+
+    sampler = Sampler(plan_for(Budget(macs), SPACES[name]), SPACES[name], cost)
+    free = Sampler(plan_for(Budget(10**12), SPACES[name]), SPACES[name], cost)
+    _, start, _ = free.random_near_budget(
+        random.Random(seed), 0.0
+    )  # where all are on the budget, it stays as it was drawn
+    choices, network, steps = sampler.random_near_budget(random.Random(seed), NEAR)
+    assert away(network) <= away(start)
+    assert steps == STEPS_TO_BUDGET or (steps < STEPS_TO_BUDGET and away(network) == 0)
+    assert steps > 1 or network == start
+    assert arch_id(decode(SPACES[name], choices)) == arch_id(network)
+
+
+def test_half_of_the_random_networks_are_alike_in_all_their_parts() -> None:
+    sampler = Sampler(plan_for(Budget(macs=10**12), LIGHTWEIGHT), LIGHTWEIGHT, cost)  # none has to land
+    drawn = [sampler.random_near_budget(random.Random(seed), 0.0)[1] for seed in range(400)]
+
+    one_stride = [len({stage.stride for stage in network.stages[1:]}) == 1 for network in drawn]
+    assert 0.3 < sum(one_stride) / 400 < 0.6  # an eighth where each is drawn by itself
+
+
+def test_kin_are_of_the_same_kinds() -> None:
+    parent = encode(LIGHTWEIGHT, ANCHORS["lowres-mobilenet"].arch)
+    sampler = Sampler(plan_for(Budget(macs=25_000_000), LIGHTWEIGHT), LIGHTWEIGHT, cost)
+    for seed in range(40):
+        choices, network, _ = sampler.random_near_budget(random.Random(seed), NEAR, parent)
+        assert all(choices[name] == parent[name] for name in sampler.shared & choices.keys())
+        assert {stage.block.kind for stage in network.stages} == {"bottleneck"}
+
+
+def test_two_of_a_wave_come_from_the_random_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = Sampler(plan_for(Budget(macs=25_000_000), LOWRES), LOWRES, cost)
+    first = sampler.propose(1, STARTUP, [], ())
+    known = [ScoredCandidate(candidate, (-float(candidate.cost.params),)) for candidate in first]
+    pools = list[Pool]()
+    fill = Pool.fill
+
+    def noted(pool: Pool, parents: list[Candidate], rng: random.Random) -> None:
+        pools.append(pool)
+        fill(pool, parents, rng)
+
+    monkeypatch.setattr(Pool, "fill", noted)
+    chosen = sampler.propose(2, 8, known, {candidate.id for candidate in first})
+    strange = [candidate.id in pools[0].at_random for candidate in chosen]
+    assert strange[RANDOM_EVERY - 1 :: RANDOM_EVERY] == [True, True] and not all(strange)
+
+
+def test_a_knob_is_turned_in_all_its_places() -> None:
+    parent = encode(LIGHTWEIGHT, ANCHORS["lowres-mobilenet"].arch)
+    sampler = Sampler(plan_for(Budget(macs=25_000_000), LIGHTWEIGHT), LIGHTWEIGHT, cost)
+    children = [sampler.knob_shifted(parent, NEAR, random.Random(seed)) for seed in range(300)]
+    assert all(decode(LIGHTWEIGHT, choices) == network for choices, network in children)
+    random_near_budget = [network for _, network in children if NEAR <= cost(network).macs / 25e6 <= 1]
+    assert len(random_near_budget) > 250
+
+    def seen(attribute: str, values: tuple[object, ...], of: str = "") -> bool:
+        parts = [[getattr(stage, of) if of else stage for stage in network.stages] for network in random_near_budget]
+        return any(tuple(getattr(part, attribute, None) for part in stages) == values for stages in parts)
+
+    # Its widths are 16, 24, 32, 64, 96, its depths 1, 2, 3, 4, 3, its kernels filled, all stages but one joined.
+    assert seen("kernel", ((5,),) * 5, "block")
+    assert seen("concat", (False,) * 5)
+    assert seen("width", (24, 32, 48, 96, 128)) and seen("width", (8, 16, 24, 48, 64))
+    assert seen("depth", (1, 1, 2, 3, 2)) and seen("depth", (2, 3, 4, 6, 4))
+
+
+@pytest.mark.slow
+def test_all_kinds_of_blocks_are_drawn_alike() -> None:
+    space = fitted(SPACES["lightweight"], 32, 10)
+    assert {"early", "late"} < shared(space)
+    plan = Plan(Budget(macs=25_000_000), "cifar10", space.name, space.digest, 200, 0, RECIPE, 32, 10)
+    found = Sampler(plan, space, cost).propose(1, 200, [], set())
+    for stage in (0, 4):
+        kinds = Counter(candidate.arch.stages[stage].block.kind for candidate in found)
+        assert len(kinds) == 8 and min(kinds.values()) >= 5 and max(kinds.values()) <= 60, kinds

@@ -1,0 +1,199 @@
+"""Training on tensors: what is drawn, what is learnt, what is refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nas.models.torch_model import build
+from nas.networks.architecture import Arch, Head, Stage, Stem
+from nas.networks.blocks import Bottleneck
+from nas.records.plan import Budget, Recipe, Rung
+from nas.training.datasets import Data, Images, load, shrunk
+from nas.training.proxy import Proxy
+from nas.training.step import Diverged, augmented, normalised, sgd, top1, train
+from tests.conftest import RECIPE, plan_for
+
+ARCH = Arch(Stem(8), (Stage(Bottleneck(2.0), 8, 1), Stage(Bottleneck(2.0), 16, 1, 2)), Head(32))
+
+
+def bright_or_dark(n: int) -> Data:
+    """Images whose class is their brightness: learnt in a few steps."""
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % 2
+    pixels = (torch.rand(n, 32, 32, 3, generator=rng) * 100 + 120 * labels[:, None, None, None]).to(torch.uint8)
+    images = Images(pixels, labels)
+    return Data("made", images, images, ("dark", "bright"), (0.5,) * 3, (0.25,) * 3, flip=True)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_augmented_images_are_windows_of_the_padded_ones(flip: bool) -> None:
+    rng = torch.Generator().manual_seed(0)
+    padded = torch.arange(6 * 12 * 12 * 3).reshape(6, 12, 12, 3)
+    index = torch.tensor([5, 0, 3, 3])
+    batch = augmented(padded, index, 8, flip, rng)
+    assert batch.shape == (4, 8, 8, 3)
+    seen = set()
+    for image, source in zip(batch, padded[index], strict=True):
+        windows = {}
+        for row in range(5):
+            for column in range(5):
+                window = source[row : row + 8, column : column + 8]
+                windows[window.numpy().tobytes()] = "as it is"
+                windows[window.flip(1).contiguous().numpy().tobytes()] = "mirrored"
+        seen.add(windows[image.contiguous().numpy().tobytes()])
+    assert seen == ({"as it is", "mirrored"} if flip else {"as it is"})
+
+
+def test_normalised_is_channels_last_with_zero_mean() -> None:
+    data = load("digits")
+    x = normalised(data.train.pixels, data)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert abs(float(x.mean())) < 1e-3 and abs(float(x.std()) - 1) < 1e-2
+
+
+def test_it_learns_and_a_seed_decides() -> None:
+    data = bright_or_dark(256)
+    outcomes = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(0)
+        model = build(replace(ARCH, classes=2))
+        before = top1(model, data, data.val)
+        epochs = train(model, sgd(model, RECIPE), data, data.train, 2, RECIPE, seed)
+        outcomes.append((epochs.loss, before, top1(model, data, data.val)))
+        assert epochs.images == 512
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0] != outcomes[2][0]
+    assert outcomes[0][2] > 90
+
+
+def test_one_cycle_spans_each_rung_or_all_up_to_one_that_begins_anew() -> None:
+    data = bright_or_dark(64)
+    each = replace(RECIPE, rungs=(Rung(64, 1, 32), Rung(64, 3, 32)))
+    ladder = replace(each, cycle="ladder")
+    assert [each.part(rung) for rung in (0, 1)] == [(0, 1), (0, 1)]
+    assert [ladder.part(rung) for rung in (0, 1)] == [(0, 0.25), (0.25, 1)]
+    anew = replace(ladder, rungs=(*ladder.rungs, Rung(64, 2, 32, anew=True), Rung(64, 6, 32)))
+    assert [anew.part(rung) for rung in range(4)] == [(0, 0.25), (0.25, 1), (0, 0.25), (0.25, 1)]
+
+    def rates(recipe: Recipe, epochs: int, part: tuple[float, float]) -> list[float]:
+        model = build(replace(ARCH, classes=2))
+        optimiser, seen = sgd(model, recipe), list[float]()
+        train(model, optimiser, data, data.train, epochs, recipe, 0, lambda _: seen.append(lr(optimiser)), part)
+        return seen
+
+    def lr(optimiser: torch.optim.Optimizer) -> float:
+        return float(optimiser.param_groups[0]["lr"])
+
+    whole = rates(ladder, 4, (0, 1))
+    assert [*rates(ladder, 1, ladder.part(0)), *rates(ladder, 3, ladder.part(1))] == pytest.approx(whole)
+    assert whole[0] == pytest.approx(0.04 * ladder.lr) and whole[-1] < 0.2 * ladder.lr < 0.8 * ladder.lr < max(whole)
+
+
+def test_the_loss_is_of_the_last_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, losses = bright_or_dark(64), list[float]()
+    entropy = torch.nn.functional.cross_entropy
+
+    def noted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        loss = entropy(logits, labels)
+        losses.append(float(loss.detach()))
+        return loss
+
+    monkeypatch.setattr("nas.training.step.functional.cross_entropy", noted)
+    for tail, steps in ((1.0, 16), (0.25, 4), (0.01, 1)):
+        recipe = replace(RECIPE, batch=8, tail=tail)
+        model = build(replace(ARCH, classes=2))
+        losses.clear()
+        epochs = train(model, sgd(model, recipe), data, data.train, 2, recipe, 0)
+        assert len(losses) == 16 and epochs.loss == pytest.approx(sum(losses[-steps:]) / steps)
+
+
+def test_networks_that_are_judged_by_their_loss_drop_nothing_out_in_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, dropping = bright_or_dark(64), list[bool]()
+    model = build(replace(ARCH, classes=2, head=replace(ARCH.head, dropout=0.5)))
+    (dropout,) = (module for module in model.modules() if isinstance(module, torch.nn.Dropout))
+    dropout.register_forward_pre_hook(lambda module, _: dropping.append(module.training))
+    for judge, tail in (("loss", 4), ("top1", 0)):
+        recipe = replace(RECIPE, batch=8, tail=0.25, judge=judge)
+        dropping.clear()
+        train(model, sgd(model, recipe), data, data.train, 2, recipe, 0)
+        assert dropping == [True] * (16 - tail) + [False] * tail
+
+
+def test_no_batch_has_a_single_image() -> None:  # of which batch norm would have no variance, at 1x1
+    for images in (5, 9, 33):
+        data, seen = bright_or_dark(images), list[int]()
+        model = build(replace(ARCH, classes=2))
+        recipe = replace(RECIPE, batch=4)
+        train(model, sgd(model, recipe), data, data.train, 1, recipe, 0, seen.append)
+        assert sum(seen) == images and 2 <= min(seen) and max(seen) <= 4 and len(seen) == -(-images // 4)
+
+
+def test_weight_decay_spares_norms_and_biases() -> None:
+    model = build(ARCH)
+    decayed, spared = sgd(model, RECIPE).param_groups
+    assert decayed["weight_decay"] == RECIPE.weight_decay and spared["weight_decay"] == 0
+    assert {p.ndim for p in decayed["params"]} == {2, 4} and {p.ndim for p in spared["params"]} == {1}
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters()))
+
+
+def test_a_loss_that_is_not_finite_ends_the_training() -> None:
+    data = bright_or_dark(64)
+    model = build(replace(ARCH, classes=2))
+    wild = replace(RECIPE, lr=1e30)
+    with pytest.raises(Diverged, match="training loss is"):
+        train(model, sgd(model, wild), data, data.train, 4, wild, 0)
+
+
+def test_top1_counts() -> None:
+    data = bright_or_dark(30)
+
+    class Always(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.scale * torch.tensor([[0.0, 1.0]]).repeat(len(x), 1)
+
+    images = Images(data.val.pixels[:3], torch.tensor([1, 1, 0]))
+    assert top1(Always(), data, images, batch=2) == pytest.approx(200 / 3)
+
+
+def test_a_candidate_goes_on_from_its_own_state() -> None:
+    proxy = Proxy(plan_for(Budget(macs=10**9)))
+    first, state = proxy(ARCH, 0)
+    second, end = proxy(ARCH, 1, state)
+    # One that is asked for the second rung alone trains both.
+    anew, _ = proxy(ARCH, 1)
+    assert (anew.top1, anew.train_loss) == (second.top1, second.train_loss)
+    assert first.images == 64 and first.val_images == 32
+    assert state and end is None  # nothing comes after the last rung
+    # The same images are dropped out of, however it came to the second rung.
+    head = replace(ARCH, head=replace(ARCH.head, dropout=0.5))
+    _, state = proxy(head, 0)
+    torch.rand(7)
+    assert proxy(head, 1, state)[0].train_loss == proxy(head, 1)[0].train_loss
+    # One whose state is there and whose score was lost is trained all over again.
+    again, _ = proxy(ARCH, 0, state)
+    assert (again.top1, again.train_loss) == (first.top1, first.train_loss)
+
+
+def test_a_rung_at_a_lower_resolution_goes_on_at_the_full_one() -> None:
+    plan = plan_for(Budget(macs=10**9))
+    rungs = (Rung(64, 1, 32, resolution=16), Rung(64, 1, 32))
+    proxy = Proxy(replace(plan, recipe=replace(plan.recipe, rungs=rungs)))
+    first, state = proxy(ARCH, 0)
+    second, _ = proxy(ARCH, 1, state)
+    whole, _ = Proxy(plan)(ARCH, 0)
+    assert first.train_loss != whole.train_loss and second.images == 64
+
+
+def test_shrunk_images_are_means() -> None:
+    data = bright_or_dark(8)
+    half = shrunk(data, data.resolution // 2)
+    assert half.resolution == data.resolution // 2 and torch.equal(half.train.labels, data.train.labels)
+    corner = data.train.pixels[:, :2, :2].float().mean((1, 2)).round()
+    assert torch.equal(half.train.pixels[:, 0, 0].float(), corner)
+    with pytest.raises(ValueError, match="resolution must divide"):
+        shrunk(data, 5)
