@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nas.api.report import show as show
     from nas.api.search import search as search
     from nas.api.train import train as train
+    from nas.errors import Error as Error
     from nas.networks.architecture import Anchor as Anchor
     from nas.networks.architecture import Arch as Arch
     from nas.networks.architecture import Head as Head
@@ -52,6 +53,7 @@ MODULES = {
     "nas.reports.comparison": ("Result",),
     "nas.api.search": ("search",),
     "nas.api.train": ("train",),
+    "nas.errors": ("Error",),
     "nas.networks.architecture": ("Anchor", "Arch", "Head", "Published", "Stage", "Stem", "arch_id", "cost"),
     "nas.networks.graph": ("Cost",),
     "nas.networks.space": ("Space", "of", "one_of"),

@@ -8,8 +8,11 @@ raise, and the message starts with the path to the place.
 import dataclasses
 import json
 import types
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from nas.errors import Error
 
 T = TypeVar("T")
 
@@ -30,22 +33,23 @@ def to_data(value: Any) -> Any:
 def from_data(cls: type[T], data: Any, path: str = "") -> T:
     """The `cls` that `data` spells; the inverse of `to_data`.
 
-    Raises ValueError with the path of the first entry that does not fit.
+    Raises Error with the path of the first entry that does not fit.
     """
     return _read(cls, data, path)  # type: ignore[no-any-return]
 
 
-def to_json(value: Any, indent: int | None = None) -> str:
-    """`value` as JSON; on one line unless `indent` is given."""
-    return json.dumps(to_data(value), indent=indent)
+def to_json(value: Any, indent: int | None = None, own: Callable[[Any], str] | None = None) -> str:
+    """`value` as JSON; on one line unless `indent` is given. `own` writes what JSON has no word for, such as candidates
+    of a user's own; without it they raise TypeError."""
+    return json.dumps(to_data(value), indent=indent, default=own)
 
 
 def from_json(cls: type[T], text: str, path: str = "") -> T:
-    """The `cls` that the JSON `text` spells. Raises ValueError, with `path` in front of the place."""
+    """The `cls` that the JSON `text` spells. Raises Error, with `path` in front of the place."""
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path or cls.__name__} is not JSON: {error}") from None
+        raise Error(f"{path or cls.__name__} is not JSON: {error}") from None
     return from_data(cls, data, path)
 
 
@@ -57,16 +61,16 @@ def _read(hint: Any, data: Any, path: str) -> Any:
         return _read_dataclass(hint, data, path)
     if origin is tuple:
         if not isinstance(data, list):
-            raise ValueError(f"{path or 'value'} must be a list, got {data!r}")
+            raise Error(f"{path or 'value'} must be a list, got {data!r}")
         return tuple(_read(args[0], item, _join(path, str(i))) for i, item in enumerate(data))
     if origin is dict:
         if not isinstance(data, dict):
-            raise ValueError(f"{path or 'value'} must be an object, got {data!r}")
+            raise Error(f"{path or 'value'} must be an object, got {data!r}")
         return {key: _read(args[1], item, _join(path, key)) for key, item in data.items()}
     if origin is Literal:
         # `True == 1`: the type has to agree as well.
         if not any(type(data) is type(choice) and data == choice for choice in args):
-            raise ValueError(f"{path or 'value'} must be one of {args}, got {data!r}")
+            raise Error(f"{path or 'value'} must be one of {args}, got {data!r}")
         return data
     if hint is Any:
         return data
@@ -74,7 +78,7 @@ def _read(hint: Any, data: Any, path: str) -> Any:
         return float(data)
     if type(data) is not hint:
         name = "null" if hint is type(None) else hint.__name__
-        raise ValueError(f"{path or 'value'} must be of type {name}, got {data!r}")
+        raise Error(f"{path or 'value'} must be of type {name}, got {data!r}")
     return data
 
 
@@ -82,7 +86,7 @@ def _read_union(args: tuple[Any, ...], data: Any, path: str) -> Any:
     kinds = {arg.kind: arg for arg in args if hasattr(arg, "kind")}
     if kinds and isinstance(data, dict):
         if data.get("kind") not in kinds:
-            raise ValueError(f"{_join(path, 'kind')} must be one of {tuple(kinds)}, got {data.get('kind')!r}")
+            raise Error(f"{_join(path, 'kind')} must be one of {tuple(kinds)}, got {data.get('kind')!r}")
         return _read(kinds[data["kind"]], data, path)
     refusals = []
     for arg in args:
@@ -90,29 +94,29 @@ def _read_union(args: tuple[Any, ...], data: Any, path: str) -> Any:
             return _read(arg, data, path)
         except ValueError as error:
             refusals.append(str(error))
-    raise ValueError("; or ".join(refusals))
+    raise Error("; or ".join(refusals))
 
 
 def _read_dataclass(cls: Any, data: Any, path: str) -> Any:
     if not isinstance(data, dict):
-        raise ValueError(f"{path or cls.__name__} must be an object, got {data!r}")
+        raise Error(f"{path or cls.__name__} must be an object, got {data!r}")
     fields = dict(data)
     if hasattr(cls, "kind") and fields.pop("kind", None) != cls.kind:
-        raise ValueError(f"{_join(path, 'kind')} must be {cls.kind!r}, got {data.get('kind')!r}")
+        raise Error(f"{_join(path, 'kind')} must be {cls.kind!r}, got {data.get('kind')!r}")
     hints = _hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]
     for name in fields:
         if name not in names:
-            raise ValueError(f"{_join(path, name)} is unknown; {cls.__name__} has {', '.join(names)}")
+            raise Error(f"{_join(path, name)} is unknown; {cls.__name__} has {', '.join(names)}")
     required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
     for name in required:
         if name not in fields:
-            raise ValueError(f"{_join(path, name)} is missing")
+            raise Error(f"{_join(path, name)} is missing")
     values = {name: _read(hints[name], item, _join(path, name)) for name, item in fields.items()}
     try:
         return cls(**values)
     except ValueError as error:
-        raise ValueError(_join(path, str(error))) from None
+        raise Error(_join(path, str(error))) from None
 
 
 @cache

@@ -16,7 +16,22 @@ from search_spaces import (
 from search_spaces.lightweight import LIGHTWEIGHT
 from search_spaces.lowres import LOWRES
 
-SPACES: dict[str, Space] = {space.name: space for space in (LIGHTWEIGHT, LOWRES)}
+SPACES: dict[str, Space] = {
+    space.name: space
+    for space in (
+        LIGHTWEIGHT,
+        LOWRES,
+        resnet.P_RESNET,
+        mobilenetv3.DP_NET,
+        mobilenet.MOBILENETV1,
+        mobilenet.MOBILENETV2,
+        shufflenet.SHUFFLENETV1,
+        shufflenet.SHUFFLENETV2,
+        hlcnn.HL_CNN,
+        ghostnet.GHOSTNET,
+        squeezenet.SQUEEZENET,
+    )
+}
 ANCHORS: dict[str, Anchor] = {
     **lowres.ANCHORS,
     **mobilenet.ANCHORS,

@@ -2,6 +2,8 @@
 
 from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
 from nas.networks.blocks import Ghost
+from nas.networks.rounding import rounded
+from nas.networks.space import Space, of, one_of
 from search_spaces.mobilenet import at_224
 
 TABLE = [  # kernel, hidden width, width, SE, stride
@@ -52,3 +54,33 @@ ANCHORS = {
         ),
     )
 }
+
+
+def _row(width: int, stride: int) -> object:
+    return of(
+        Stage,
+        block=of(Ghost, expand=one_of(1.0, 2.0, 2.3, 2.5, 3.0, 4.0, 6.0), kernel=one_of(3, 5), se=one_of(0.0, 0.25)),
+        width=one_of(*sorted({rounded(share * width, 4) for share in (0.25, 0.5, 0.75, 1, 1.5)})),
+        depth=1,
+        stride=stride,
+    )
+
+
+GHOSTNET = Space(
+    "ghostnet",
+    of(
+        Arch,
+        stem=of(Stem, width=one_of(8, 16, 24), act="relu"),
+        stages=tuple(_row(width, stride) for _, _, width, _, stride in TABLE),
+        head=of(
+            Head,
+            width=one_of(240, 480, 960),
+            act="relu",
+            hidden=one_of(320, 640, 1280),
+            hidden_layer="conv",
+            dropout=0.2,
+        ),
+    ),
+    about="expansion, kernel, SE and width of each of its sixteen bottlenecks, widths of the last layers",
+    anchors=("ghostnet-32",),
+)

@@ -2,6 +2,7 @@
 
 from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
 from nas.networks.blocks import HL
+from nas.networks.space import Space, of, one_of
 from search_spaces.mobilenet import at_224
 
 TABLE = [  # width, depth, stride
@@ -41,3 +42,32 @@ ANCHORS = {
         Anchor("hl-cnn-alt-32", hlcnn(DOUBLING, 960), SOURCE, note=f"{NOTE}; widths that double", reading=True),
     )
 }
+
+
+def _stage(width: tuple[int, ...], depth: tuple[int, ...], stride: int) -> object:
+    block = of(
+        HL,
+        bottleneck=one_of(0.125, 0.25, 0.5),
+        fusion=one_of("weighted", "sum"),
+        attention=one_of(True, False),
+    )
+    return of(Stage, block=block, width=one_of(*width), depth=one_of(*depth), stride=stride)
+
+
+HL_CNN = Space(
+    "hl-cnn",
+    of(
+        Arch,
+        stem=of(Stem, width=one_of(16, 24, 32), act="relu"),
+        stages=(
+            _stage((16, 24, 32, 48, 64), (1, 2), 1),
+            _stage((24, 32, 48, 64, 72, 96), (1, 2, 3), 2),
+            _stage((48, 64, 96, 128, 160), (1, 2, 3), 2),
+            _stage((96, 128, 192, 256), (2, 4, 6), 2),
+            _stage((128, 192, 256, 384, 512), (1, 2), 2),
+        ),
+        head=of(Head, width=one_of(0, 480, 960), dropout=0.2),
+    ),
+    about="the global branch's bottleneck, how branches are fused, channel attention or none, widths, depths",
+    anchors=("hl-cnn-32", "hl-cnn-alt-32"),
+)

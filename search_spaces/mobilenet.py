@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
 from nas.networks.blocks import Block, Bottleneck, Conv, Separable
+from nas.networks.rounding import rounded
+from nas.networks.space import Space, of, one_of
 from search_spaces.papers import COMPARED, compared
 
 SEPARABLE = Separable()
@@ -127,3 +129,53 @@ ANCHORS = {
         ),
     )
 }
+
+
+def _stage_v1(width: int, depth: int, stride: int) -> object:
+    return of(
+        Stage,
+        block=one_of(of(Separable, kernel=one_of(3, 5)), Conv()),
+        width=one_of(*(int(share * width) for share in (0.125, 0.25, 0.5, 0.75, 1))),
+        depth=one_of(*sorted({1, 2, 4, depth})) if depth > 1 else 1,
+        stride=stride,
+    )
+
+
+def _stage_v2(expand: int, width: int, depth: int, stride: int) -> object:
+    block = of(
+        Bottleneck,
+        expand=1.0 if expand == 1 else one_of(1.0, 2.0, 3.0, 4.0, 5.0, 6.0),
+        kernel=one_of((3,), (5,)),
+        se=one_of(0.0, 0.25),
+        expand_act="relu",
+        act="relu",
+        expand_from="input",
+        shortcut="project",
+    )
+    widths = sorted({rounded(share * width) for share in (0.25, 0.5, 0.75, 1)})
+    depths = sorted({1, 2, depth, depth + 1}) if depth > 1 else [1]
+    return of(Stage, block=block, width=one_of(*widths), depth=one_of(*depths), stride=1 if width == 24 else stride)
+
+
+MOBILENETV1 = Space(
+    "mobilenetv1",
+    of(
+        Arch,
+        stem=of(Stem, width=one_of(8, 16, 24, 32), act="relu"),
+        stages=tuple(_stage_v1(*row) for row in V1),
+        head=Head(),
+    ),
+    about="standard or depthwise-separable convolutions, a stage's own; kernels, widths, depths",
+    anchors=("mobilenetv1-32", "mobilenetv1-x0.75-32", "mobilenetv1-x0.5-32", "mobilenetv1-conv-32"),
+)
+MOBILENETV2 = Space(
+    "mobilenetv2",
+    of(
+        Arch,
+        stem=of(Stem, width=one_of(8, 16, 24, 32), act="relu"),
+        stages=tuple(_stage_v2(*row) for row in V2),
+        head=of(Head, width=one_of(160, 320, 640, 1280), act="relu"),
+    ),
+    about="expansion, kernels, SE, widths, depths of its seven stages",
+    anchors=("mobilenetv2-32", "mobilenetv2-x0.5-32"),
+)

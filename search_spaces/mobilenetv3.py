@@ -13,6 +13,8 @@ from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
 from nas.networks.blocks import Block, Bottleneck, Partial, Split
 from nas.networks.graph import Activation
 from nas.networks.published_blocks import PortedV3
+from nas.networks.rounding import rounded
+from nas.networks.space import Space, of, one_of
 from search_spaces.mobilenet import at_224
 
 Row: TypeAlias = tuple[int, int, int, bool, Activation, int]
@@ -155,3 +157,53 @@ ANCHORS = {
         ),
     )
 }
+
+
+EXPANDS = (1.0, 2.0, 2.3, 2.5, 3.0, 4.0, 4.2, 6.0)  # those of the tables are among them
+
+
+def _ported(kernel: object, act: Activation, shortcut: bool = False) -> object:
+    return of(PortedV3, expand=one_of(*EXPANDS), kernel=kernel, se=one_of(False, True), act=act, shortcut=shortcut)
+
+
+def _row(row: Row, stride: object) -> object:
+    _, _, width, _, act, _ = row
+
+    def path(kernel: int) -> object:
+        return one_of(_ported(kernel, act), of(Partial, block=_ported(kernel, act)))
+
+    return of(
+        Stage,
+        block=one_of(
+            _ported(one_of(3, 5), act, shortcut=True),
+            of(Partial, block=_ported(one_of(3, 5), act)),
+            of(Split, paths=(path(3), path(5)), shortcut=one_of(False, True)),
+        ),
+        width=one_of(*sorted({rounded(share * width, 4) for share in (0.25, 0.5, 0.75, 1, 1.5)})),
+        depth=1,
+        stride=stride,
+        transition=one_of("none", "block"),
+        transition_bias=True,
+    )
+
+
+DP_NET = Space(
+    "dp-net",
+    of(
+        Arch,
+        stem=of(Stem, width=one_of(8, 16, 24, 32), act="hswish", bias=True),
+        stages=tuple(_row(row, one_of(1, 2) if i in (12, 13) else row[5]) for i, row in enumerate(TABLE_1)),
+        head=of(
+            Head,
+            width=one_of(240, 480, 960),
+            act="hswish",
+            bias=True,
+            hidden=one_of(320, 640, 1280),
+            hidden_layer="conv",
+            dropout=0.2,
+            classifier="conv",
+        ),
+    ),
+    about="MobileNetV3's rows: whole, partial, dual or dual partial, transitions, expansion, SE, kernels, widths",
+    anchors=("dp-net-32", "dp-net-672-32", "d-mobilenetv3-32", "p-mobilenetv3-32", "mobilenetv3-port-32"),
+)

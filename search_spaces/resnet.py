@@ -10,6 +10,7 @@ from typing import Literal
 from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
 from nas.networks.blocks import Block, Partial
 from nas.networks.published_blocks import Basic, Pool
+from nas.networks.space import Space, of, one_of
 
 WIDTHS = (64, 128, 256, 512)
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
@@ -59,3 +60,34 @@ ANCHORS = {
         *_rows("p-resnet34b", resnet(34, "B"), "6.20M", "1.06G", "64.70"),
     )
 }
+
+
+def _stage(width: tuple[int, ...], depth: tuple[int, ...], stride: int) -> object:
+    partial = of(Partial, block=Basic(shortcut=False), share=one_of(0.25, 0.5, 0.75), project=True, act="relu")
+    return of(
+        Stage,
+        block=one_of(partial, Basic()),
+        width=one_of(*width),
+        depth=one_of(*depth),
+        stride=stride,
+        transition=one_of("none", "stage", "block"),
+        transition_act="relu",
+    )
+
+
+P_RESNET = Space(
+    "p-resnet",
+    of(
+        Arch,
+        stem=of(Stem, width=one_of(8, 16, 24, 32, 48, 64), act="relu"),
+        stages=(
+            _stage((8, 16, 24, 32, 48, 64), (1, 2, 3), 1),
+            _stage((16, 32, 48, 64, 96, 128), (1, 2, 3, 4), 2),
+            _stage((32, 64, 96, 128, 192, 256), (1, 2, 3, 4, 6), 2),
+            _stage((64, 128, 192, 256, 384, 512), (1, 2, 3), 2),
+        ),
+        head=Head(),
+    ),
+    about="a stage's blocks whole or for a share of the channels, where transitions stand, widths, depths",
+    anchors=("resnet18-32", "resnet34-32", "p-resnet18a-32", "p-resnet18b-32", "p-resnet34a-32", "p-resnet34b-32"),
+)

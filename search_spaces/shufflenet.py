@@ -9,6 +9,7 @@ from dataclasses import replace
 from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
 from nas.networks.blocks import ShuffleV2
 from nas.networks.published_blocks import Pool, ShuffleV1
+from nas.networks.space import Space, of, one_of
 from search_spaces.papers import COMPARED, compared
 
 V1 = [  # width, depth
@@ -97,3 +98,50 @@ ANCHORS = {
         ),
     )
 }
+
+
+def _stage_v1(width: tuple[int, ...], depth: tuple[int, ...]) -> object:
+    unit = of(
+        ShuffleV1,
+        groups=one_of(1, 2, 3, name="groups"),
+        shuffle=one_of(True, False, name="shuffle"),
+        mid_act="relu",
+        squeeze_from="path",
+    )
+    return of(Stage, block=unit, width=one_of(*width), depth=one_of(*depth), stride=2)
+
+
+def _stage_v2(width: tuple[int, ...], depth: tuple[int, ...]) -> object:
+    return of(Stage, block=of(ShuffleV2, kernel=one_of(3, 5)), width=one_of(*width), depth=one_of(*depth), stride=2)
+
+
+SHUFFLENETV1 = Space(  # where a stage is no wider than the one before, its unit cannot be built
+    "shufflenetv1",
+    of(
+        Arch,
+        stem=Stem(24, act="relu", kernel=1),
+        stages=(
+            _stage_v1((48, 72, 96, 144, 192, 240), (1, 2, 3, 4)),
+            _stage_v1((96, 144, 192, 288, 384, 480), (2, 4, 6, 8)),
+            _stage_v1((192, 288, 384, 576, 768, 960), (1, 2, 3, 4)),
+        ),
+        head=Head(),
+    ),
+    about="groups of the 1x1 convolutions, channel shuffle or none, widths, depths",
+    anchors=("shufflenetv1-32", "shufflenetv1-noshuffle-32"),
+)
+SHUFFLENETV2 = Space(
+    "shufflenetv2",
+    of(
+        Arch,
+        stem=of(Stem, width=one_of(16, 24, 32), act="relu"),
+        stages=(
+            _stage_v2((32, 48, 72, 96, 116, 176, 224), (2, 3, 4, 5)),
+            _stage_v2((64, 96, 144, 192, 232, 352, 488), (4, 6, 8, 10)),
+            _stage_v2((96, 144, 192, 288, 384, 464, 704, 976), (2, 3, 4, 5)),
+        ),
+        head=of(Head, width=one_of(256, 512, 1024, 2048), act="relu"),
+    ),
+    about="kernels, widths, depths, width of the last convolution",
+    anchors=("shufflenetv2-x0.5-32", "shufflenetv2-x2-32"),
+)

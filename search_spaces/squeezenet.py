@@ -5,6 +5,7 @@ Iandola et al., arXiv:1602.07360, Table 1; the network at 32x32 is that of weiai
 
 from nas.networks.architecture import Anchor, Arch, Head, Published, Stage, Stem
 from nas.networks.published_blocks import Fire, Pool
+from nas.networks.space import Space, of, one_of
 from search_spaces.papers import COMPARED, compared
 
 
@@ -63,3 +64,33 @@ ANCHORS = {
         ),
     )
 }
+
+
+def _fires(width: object, depth: object, shortcut: object = one_of(True, False)) -> object:
+    return of(Stage, block=of(Fire, squeeze=one_of(0.125, 0.25, 0.5), shortcut=shortcut), width=width, depth=depth)
+
+
+STEM = one_of(16, 32, 48, 64, 96, name="stem.width")  # a pool is as wide as what lies before it
+SECOND = one_of(64, 96, 128, 192, 256, name="second.width")
+THIRD = one_of(128, 192, 256, 384, 512, name="third.width")
+SQUEEZENET = Space(
+    "squeezenet",
+    of(
+        Arch,
+        stem=of(Stem, width=STEM, act="relu", bias=True),
+        stages=(
+            of(Stage, block=Pool("max", kernel=2), width=STEM, depth=1, stride=2),
+            _fires(one_of(32, 48, 64, 96, 128), one_of(1, 2, 3)),
+            _fires(SECOND, 1),
+            of(Stage, block=Pool("max", kernel=2, shared=True), width=SECOND, depth=1, stride=2),
+            _fires(one_of(64, 96, 128, 192, 256), 1),
+            _fires(one_of(96, 128, 192, 256, 384), one_of(1, 2, 3)),
+            _fires(THIRD, 1),
+            of(Stage, block=Pool("max", kernel=2, shared=True), width=THIRD, depth=1, stride=2),
+            _fires(one_of(128, 192, 256, 384, 512), 1, shortcut=False),
+        ),
+        head=Head(act="linear", classifier="map"),
+    ),
+    about="how far fire modules squeeze, shortcuts, widths, depths",
+    anchors=("squeezenet-32",),
+)

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
-from nas.networks.architecture import Arch, arch_id, cost
-from nas.networks.space import Space
+from nas.networks.architecture import Arch, arch_id, cost, cost_or_unbuildable
+from nas.networks.space import Space, sample
 from nas.records.plan import Budget, Plan, Recipe, Rung
 from nas.records.trial import Score, Trial
 from nas.search_strategy import sampler
@@ -44,6 +44,15 @@ def fake_evaluate(
     tick(64)
     noise = random.Random(f"{arch_id(arch)}:{rung}").random()
     return score(rung, 40 + 10 * rung + cost(arch).macs / 1e6 + noise), None
+
+
+def buildable(space: Space, seed: int, macs: int = 40_000_000) -> Arch:
+    """A random network of `space` that can be built, of at most so many MACs."""
+    rng = random.Random(seed)
+    while True:
+        arch: Arch = sample(space, rng)
+        if cost_or_unbuildable(arch).macs <= macs:
+            return arch
 
 
 def same_outcome(trial: Trial) -> Trial:

@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.api.arguments import checked
 from nas.api.loading import check_images, resumable, trained_run
 from nas.api.resolve import (
     RESOLUTION,
+    SpaceLike,
     absolute,
     budget_of,
     budget_text,
@@ -19,6 +21,7 @@ from nas.api.resolve import (
     on_paper,
     space_of,
 )
+from nas.errors import Error
 from nas.networks.space import Space
 from nas.records.plan import COMPARED, PROXIES, PROXY, Budget, Plan, Recipe, filled, longer
 from nas.records.recipes import Recipes, Reference, References
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 LONGER_VAL = 5_000  # validation images of a calibration's longer training
 
 
+@checked
 def calibrate(
     trained: Sequence[str | Path] = (),
     budget: str | Sequence[str] | Budget | None = None,
@@ -40,7 +44,7 @@ def calibrate(
     dataset: str = "digits",
     data: str | Path | None = None,
     flip: bool = True,
-    space: str | Space = "lightweight",
+    space: SpaceLike = "lightweight",
     networks: int = 10,
     proxies: Sequence[str] = (),
     images: int = 40_000,
@@ -62,7 +66,7 @@ def calibrate(
     the folder and the plan as soon as they are on disk; `watch` with a training's name, images trained on, and images
     in all.
 
-    Raises ValueError where the request cannot be met, RunFailed where a network cannot be trained, KeyboardInterrupt
+    Raises Error where the request cannot be met, RunFailed where a network cannot be trained, KeyboardInterrupt
     where `halt` was asked to end it.
     """
     from nas.execution.workers import check_workers, open_workers
@@ -72,6 +76,8 @@ def calibrate(
 
     check_workers(workers)
     halt = halt or Halt()
+    if not isinstance(halt, Halt):
+        raise Error(f"halt of nas.calibrate must be a nas.Halt, got {halt!r}")
     if resume is not None:
         folder, plan, where, recipes = _resumed(Path(resume), data)
     elif trained:
@@ -95,7 +101,7 @@ def _begun(
     budget: str | Sequence[str] | Budget | None,
     dataset: str,
     data: str | None,
-    space: str | Space,
+    space: SpaceLike,
     networks: int,
     proxies: Sequence[str],
     images: int,
@@ -106,7 +112,7 @@ def _begun(
 ) -> tuple[Run, Plan, Space, Recipes]:
     """A new run that compares `proxies` with `epochs` over `images`."""
     if networks < 3 or images < 1 or epochs < 1:
-        raise ValueError(f"a calibration needs 3 networks, 1 image and 1 epoch, got {networks}, {images}, {epochs}")
+        raise Error(f"a calibration needs 3 networks, 1 image and 1 epoch, got {networks}, {images}, {epochs}")
     on_paper(budget_of(budget, RESOLUTION, 10))
     shorter, template = _proxies(proxies), space_of(space)
 
@@ -133,11 +139,11 @@ def _against(
     shorter = _proxies(proxies)
     rows = [trained_run(path) for path in trained]
     if len({row.outcome.arch_id for row in rows}) < max(3, len(rows)):
-        raise ValueError(f"a calibration needs full trainings of 3 different networks, each once, got {len(rows)}")
+        raise Error(f"a calibration needs full trainings of 3 different networks, each once, got {len(rows)}")
     first = rows[0]
     for path, row in zip(trained, rows, strict=True):
         if row.like != first.like or row.training_plan.flip != first.training_plan.flip:
-            raise ValueError(
+            raise Error(
                 f"{path} was not trained as {trained[0]}, by the same recipe on the same images: compare each kind "
                 "with itself"
             )
@@ -175,7 +181,7 @@ def _resumed(path: Path, data: str | Path | None) -> tuple[Run, Plan, Space, Rec
     folder, plan, where = resumable(path, data)
     recipes = read_value(folder, "recipes", Recipes)
     if recipes is None:
-        raise ValueError(f"{path} is no calibration: it has no recipes.json; see nas show {path}")
+        raise Error(f"{path} is no calibration: it has no recipes.json; see nas show {path}")
     return folder, plan, where, recipes
 
 
@@ -187,7 +193,7 @@ def _validated(path: Path, row: TrainedRun) -> tuple[float, ...]:
     """Its top-1 on the validation images, a seed each."""
     values = tuple(one.val_top1 for one in row.outcome.tested if one.val_top1 is not None)
     if len(values) < len(row.outcome.tested):
-        raise ValueError(f"{path} was trained on the validation images too (--all-images): nothing ranks it")
+        raise Error(f"{path} was trained on the validation images too (--all-images): nothing ranks it")
     return values
 
 
@@ -196,10 +202,10 @@ def _proxies(names: Sequence[str]) -> list[Recipe]:
 
 
 def _check_shorter(proxies: Sequence[Recipe], images: int, remedy: str) -> None:
-    """Raises ValueError where a proxy has as many `images` as what it is compared with."""
+    """Raises Error where a proxy has as many `images` as what it is compared with."""
     for one in proxies:
         if one.images >= images:
-            raise ValueError(
+            raise Error(
                 f"the proxy {one.name} has {one.images:,} training images, the training that it is compared with "
                 f"{images:,}, and has to have more: {remedy}"
             )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from nas.api.arguments import checked
 from nas.api.loading import trained_network
 from nas.api.resolve import one_of
 from nas.records.results import FORMATS, USUAL, Export
@@ -19,6 +20,7 @@ class Exported(NamedTuple):
     found: Export
 
 
+@checked
 def export(
     network: str | Path,
     weights: str | Path | None = None,
@@ -40,7 +42,7 @@ def export(
     the folder where that lies. `int8_loss`: points of top-1 that int8 may lose. `seconds`: for measuring the latency of
     each file; 0: not measured. `started` is called with the folder, `watch` with what is being made.
 
-    Raises ValueError where the request cannot be met. A format that cannot be exported is in `found.failed`.
+    Raises Error where the request cannot be met. A format that cannot be exported is in `found.failed`.
     """
     names = [formats] if isinstance(formats, str) else formats
     wanted = list(dict.fromkeys(",".join(names).replace(" ", "").split(",")))
@@ -56,10 +58,11 @@ def export(
     return Exported(trained.export, export_network(trained, wanted, seconds, int8_loss, watch))
 
 
+@checked
 def load(network: str | Path, weights: str | Path | None = None) -> "nn.Module":
     """The trained network as a torch module in evaluation mode. `network`, `weights`: see `export`.
 
-    It takes prepared images (N, 3, R, R): (pixels / 255 - mean) / std. Raises ValueError where there are no weights.
+    It takes prepared images (N, 3, R, R): (pixels / 255 - mean) / std. Raises Error where there are no weights.
     """
     trained = trained_network(network, weights, None, None, None)
 

@@ -1,4 +1,4 @@
-"""Runs and trained networks read back, for tables, pages, exports, and to be resumed. All raise ValueError where
+"""Runs and trained networks read back, for tables, pages, exports, and to be resumed. All raise Error where
 one has not come to that.
 """
 
@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.api.resolve import absolute, architecture, folder_of, named
+from nas.api.resolve import absolute, architecture, folder_of, restore_in, restore_of, space_of
+from nas.errors import Error
 from nas.networks.architecture import Arch, arch_id
 from nas.networks.space import Space, decode, fitted
 from nas.records.plan import Plan
@@ -42,9 +43,9 @@ class UnreadableRecord(UserWarning):
 def search_run(path: Path) -> tuple[SearchRun, list[str]]:
     """The search in folder `path`, finished or not, and a line for each record that cannot be read."""
     folder, plan = open_run(path)
-    trials, problems = read_trials(folder)
+    trials, problems = read_trials(folder, restore_of(folder, plan))
     if problems and not trials and not plan.dataset:
-        raise ValueError(
+        raise Error(
             f"{path} is a search from Python over networks that are no architectures of nas; nas.search with "
             f'run="{path}" gives its result again'
         )
@@ -55,7 +56,7 @@ def search_run(path: Path) -> tuple[SearchRun, list[str]]:
 def report_view(path: Path) -> "tuple[ReportView, list[str]]":
     """The run in folder `path` as a report shows it, and a line for each record that cannot be read."""
     if is_training(path):
-        raise ValueError(f"{path} is a full training, a report shows searches; nas show {path} prints it")
+        raise Error(f"{path} is a full training, a report shows searches; nas show {path} prints it")
     one, problems = search_run(path)
 
     from nas.reports.importance import drawn_of
@@ -69,7 +70,7 @@ def report_view(path: Path) -> "tuple[ReportView, list[str]]":
 
 
 def run_summary(path: Path) -> SearchRun | CalibrationRun | TrainedRun:
-    """What the run in folder `path` came to. Raises ValueError where it has not ended, or cannot be read."""
+    """What the run in folder `path` came to. Raises Error where it has not ended, or cannot be read."""
     if is_training(path):
         return trained_run(path)
     folder, plan = open_run(path)
@@ -77,11 +78,11 @@ def run_summary(path: Path) -> SearchRun | CalibrationRun | TrainedRun:
     if recipes:
         found = read_value(folder, "calibration", Calibration)
         if found is None:
-            raise ValueError(f"{path} has not ended; go on with nas calibrate --resume {path}")
+            raise Error(f"{path} has not ended; go on with nas calibrate --resume {path}")
         return CalibrationRun(str(path), plan, recipes, found, tuple(read_sessions(folder)))
     one, problems = search_run(path)
     if problems:
-        raise ValueError(problems[0])
+        raise Error(problems[0])
     return one
 
 
@@ -99,7 +100,7 @@ def finished_training(path: Path) -> tuple[Run, TrainingPlan, TrainingResult]:
     folder, training_plan = open_training(path)
     outcome = read_value(folder, "result", TrainingResult)
     if outcome is None:
-        raise ValueError(f"{path} has not ended; go on with nas train --resume {path}")
+        raise Error(f"{path} has not ended; go on with nas train --resume {path}")
     return folder, training_plan, outcome
 
 
@@ -120,21 +121,21 @@ def trained_network(
 
     if is_training(path):
         if weights or dataset:
-            raise ValueError(f"{path} has weights and a dataset of its own; leave out --weights and --dataset")
+            raise Error(f"{path} has weights and a dataset of its own; leave out --weights and --dataset")
         run, training_plan, outcome = finished_training(path)
         file = run.weights(outcome.chosen.seed)
         tensors, info = read(file)
         if info is None or info.arch != training_plan.arch:
-            raise ValueError(f"{file} is not what nas train left there; train again, or give the network and --weights")
+            raise Error(f"{file} is not what nas train left there; train again, or give the network and --weights")
         name = Path(training_plan.network).name.removesuffix(".json") or path.resolve().name
         data_folder = folder or training_plan.data
         return TrainedNetwork(
             name, training_plan.found, tensors, info, training_plan, outcome, data_folder, target or run.export
         )
     if (path / "plan.json").is_file():
-        raise ValueError(f"{path} holds a network without weights; nas train {path}, then nas export what that leaves")
+        raise Error(f"{path} holds a network without weights; nas train {path}, then nas export what that leaves")
     if weights is None and path.suffix != ".safetensors":
-        raise ValueError(f"{network} has no weights; give --weights FILE, or the folder that nas train has made")
+        raise Error(f"{network} has no weights; give --weights FILE, or the folder that nas train has made")
     file = Path(weights) if weights is not None else path
     tensors, info = read(file)
     if weights is not None:
@@ -142,15 +143,15 @@ def trained_network(
         if info and network in ANCHORS:
             arch = replace(arch, classes=info.arch.classes)
         if info and info.arch != arch:  # equal shapes may differ in activations or shuffles
-            raise ValueError(
+            raise Error(
                 f"weights {file} are of network {arch_id(info.arch)}, {network} is {arch_id(arch)}; name the file alone"
             )
         if info is None or dataset:
             info = _made(arch, info is None and network in ANCHORS, dataset, folder, file)
     elif dataset:
-        raise ValueError(f"{file} says itself what it was trained on; leave out --dataset")
+        raise Error(f"{file} says itself what it was trained on; leave out --dataset")
     elif info is None:
-        raise ValueError(f"{file} does not say of which network it is; give the network, and --weights {file}")
+        raise Error(f"{file} does not say of which network it is; give the network, and --weights {file}")
     return TrainedNetwork(path.stem, network, tensors, info, None, None, folder, target or file.parent / "export")
 
 
@@ -159,12 +160,12 @@ def _made(arch: Arch, fits: bool, dataset: str | None, folder: str | None, file:
     from nas.training.proxy import loaded
 
     if dataset is None:
-        raise ValueError(f"{file} does not say how images are prepared; give --dataset, for which it was trained")
+        raise Error(f"{file} does not say how images are prepared; give --dataset, for which it was trained")
     images = loaded(absolute(dataset), folder)
     if fits:
         arch = replace(arch, classes=len(images.classes))
     if arch.classes != len(images.classes):
-        raise ValueError(f"the network is for {arch.classes} classes, dataset {dataset} has {len(images.classes)}")
+        raise Error(f"the network is for {arch.classes} classes, dataset {dataset} has {len(images.classes)}")
     return WeightsInfo(arch, absolute(dataset), images.classes, images.mean, images.std)
 
 
@@ -172,23 +173,30 @@ def resumable(path: Path, data: str | Path | None, space: Space | None = None) -
     """The search or calibration in folder `path`, on a dataset, ready to be resumed; in `space` where it is one of
     the user's own.
 
-    Raises ValueError where the space or the images have changed since, or a record cannot be read.
+    Raises Error where the space or the images have changed since, or a record cannot be read.
     """
     folder, plan = open_run(path)
-    where = fitted(space or named(SPACES, plan.space, "space"), plan.resolution, plan.classes)
+    if space is None and plan.space not in SPACES and ":" not in plan.space:
+        raise Error(f"{path} was begun in a space of its own, {plan.space!r}; nas.search(space, resume={str(path)!r})")
+    where = fitted(space or space_of(plan.space), plan.resolution, plan.classes)
     if plan.space_digest not in (where.digest, where.old_digest):
-        raise ValueError(
+        if where.source:
+            raise Error(
+                f"{path} was begun with another {plan.space}, it has been changed since; put back what it was "
+                f"({folder.space_file}), or begin a new run"
+            )
+        raise Error(
             f"{path} was made with another version of space {plan.space} ({plan.space_digest}, here {where.digest}); "
             "resume it with the version of nas that made it, or begin a new run"
         )
-    found, problems = read_trials(folder)
+    found, problems = read_trials(folder, restore_in(where))
     if problems:
-        raise ValueError(
+        raise Error(
             f"{problems[0]}; the {len(found)} other trials are readable and stay; delete that line to go on without it"
         )
     for trial in found:
         if trial.choices and decode(where, trial.choices) != trial.arch:
-            raise ValueError(f"trial {trial.index} of {path} has choices that draw another network than its own")
+            raise Error(f"trial {trial.index} of {path} has choices that draw another network than its own")
 
     from nas.training.proxy import loaded
 
@@ -201,12 +209,12 @@ def resumable(path: Path, data: str | Path | None, space: Space | None = None) -
 
 
 def check_images(path: Path, dataset: str, images: "Data", then: tuple[int, int], digest: str) -> None:
-    """Raises ValueError where the images are not those that a run was begun on."""
+    """Raises Error where the images are not those that a run was begun on."""
     now = images.resolution, len(images.classes)
     if now != then:
-        raise ValueError(f"{path} was begun on (resolution, classes) {then}, dataset {dataset} now has {now}")
+        raise Error(f"{path} was begun on (resolution, classes) {then}, dataset {dataset} now has {now}")
     if digest and digest != images.digest:
-        raise ValueError(
+        raise Error(
             f"{path} was begun on other images: dataset {dataset} has been changed since; put back what it was, or "
             "begin a new run"
         )

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from nas.api.arguments import checked
 from nas.api.resolve import (
     RESOLUTION,
+    SpaceLike,
     anchor_names,
     architecture,
     budget_of,
@@ -16,6 +18,8 @@ from nas.api.resolve import (
     on_paper,
     space_of,
 )
+from nas.api.space_files import write_example
+from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
 from nas.networks.profile import MODULES, Profile
 from nas.networks.profile import profile as profile_of
@@ -23,7 +27,7 @@ from nas.networks.space import Space, fitted, nearest
 from nas.records.plan import Budget, Meter
 from nas.records.run_folder import Run, is_training, write_value
 from nas.records.timing import Measurement
-from search_spaces import ANCHORS
+from search_spaces import ANCHORS, SPACES
 
 if TYPE_CHECKING:
     from nas.networks.space_summary import SpaceSummary
@@ -42,7 +46,8 @@ def anchors() -> list[Anchor]:
     return list(ANCHORS.values())
 
 
-def projections(space: str | Space) -> list[tuple[Anchor, Arch]]:
+@checked
+def projections(space: SpaceLike) -> list[tuple[Anchor, Arch]]:
     """The published networks made for such images, each with the nearest point of `space`: itself, where it is one."""
     template, rows = space_of(space), []
     for anchor in ANCHORS.values():
@@ -52,6 +57,7 @@ def projections(space: str | Space) -> list[tuple[Anchor, Arch]]:
     return rows
 
 
+@checked
 def profile(
     network: str | Path | Arch | Anchor,
     resolution: int | None = None,
@@ -61,7 +67,7 @@ def profile(
 ) -> Profile:
     """A network layer by layer, and its totals under each convention; with `check`, counted again on the built model.
 
-    Raises ValueError where the name is unknown or the network does not fit such images, ImportError where `check` lacks
+    Raises Error where the name is unknown or the network does not fit such images, ImportError where `check` lacks
     thop.
     """
     arch = architecture(network, resolution, classes)
@@ -77,10 +83,11 @@ def profile(
     return Profile(network_name(network), arch, unchanged, modules, rows, totals, checked)
 
 
+@checked
 def diagram(network: str | Path | Arch | Anchor, to: str | Path | None = None) -> Path:
     """The file, .svg or .png, that a network is drawn into: a row for each block; by default NAME.svg here.
 
-    Raises ValueError where the name is unknown or the file's ending is another one, ImportError where a .png lacks
+    Raises Error where the name is unknown or the file's ending is another one, ImportError where a .png lacks
     resvg-py, OSError where the file cannot be written.
     """
     from nas.networks.diagram import png, svg
@@ -90,20 +97,37 @@ def diagram(network: str | Path | Arch | Anchor, to: str | Path | None = None) -
     picture = svg(arch, name)
     file = Path(to) if to is not None else Path(f"{name}.svg")
     if file.suffix not in (".svg", ".png"):
-        raise ValueError(f"--to {file} must end in .svg or .png")
+        raise Error(f"--to {file} must end in .svg or .png")
     file.write_bytes(picture.encode() if file.suffix == ".svg" else png(picture))
     return file
 
 
-def space(name: str | Space, budget: str | Sequence[str] | Budget | None = None) -> SpaceFigures:
-    """What a search space holds, and how much of it keeps `budget`. Raises ValueError where a name is unknown."""
+@checked
+def space(
+    name: SpaceLike | None = None,
+    budget: str | Sequence[str] | Budget | None = None,
+    *,
+    write: str | Path | None = None,
+) -> SpaceFigures:
+    """What a search space holds, and how much of it keeps `budget`.
+
+    `name`: of ours, FILE.py:NAME, or a space as a value. `write`: a file that does not exist yet; a commented example,
+    called SPACE in it, is written there first, and is what is looked at. Raises Error where a name is unknown.
+    """
     from nas.networks.space_summary import summary_of
 
+    if write is not None:
+        if name is not None:
+            raise Error(f"name of nas.space is {name!r}, and an example is to be written to {write}; leave out one")
+        name = write_example(Path(write))
+    elif name is None:
+        raise Error(f"name a space: one of {', '.join(SPACES)}, or FILE.py:NAME")
     where = fitted(space_of(name), RESOLUTION, 10)
-    limits = on_paper(budget_of(budget, RESOLUTION, 10)) if budget else None
+    limits = on_paper(budget_of(budget, RESOLUTION, 10)) if budget is not None else None
     return SpaceFigures(where, summary_of(where, limits.use if limits else None), limits)
 
 
+@checked
 def measure(
     networks: str | Path | Arch | Anchor | Sequence[str | Path | Arch | Anchor] = (),
     *,
@@ -131,18 +155,18 @@ def measure(
     each figure is kept in the folder of its full training. `started` is called with how many there are, `watch` with
     the next one's name, `measured` with each figure.
 
-    Raises ValueError where the request cannot be met, RunFailed where the device does not answer.
+    Raises Error where the request cannot be met, RunFailed where the device does not answer.
     """
     meter = Meter(reference, device, measure_command, runtime, threads, batch, seconds, precision, timeout)
     asked = [networks] if isinstance(networks, str | Path | Arch | Anchor) else list(networks)
     asked += anchor_names(resolution) if anchors else []
     if not asked:
-        raise ValueError("name a network: an anchor, an arch.json, a run's folder or RUN/ID; or give --anchors")
+        raise Error("name a network: an anchor, an arch.json, a run's folder or RUN/ID; or give --anchors")
     names = [network_name(one) for one in asked]
     if keep and (strays := [name for name in names if not is_training(Path(name))]):
-        raise ValueError(f"--keep is for folders of full trainings; {strays[0]} is none")
+        raise Error(f"--keep is for folders of full trainings; {strays[0]} is none")
     if keep and resolution:
-        raise ValueError("--keep is for networks as they were trained; leave out --resolution")
+        raise Error("--keep is for networks as they were trained; leave out --resolution")
     archs = [architecture(one, resolution) for one in asked]
     beside = [architecture(reference, arch.resolution, arch.classes) for arch in archs]
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nas.api.arguments import checked
 from nas.api.loading import UnreadableRecord, report_view, run_summary, search_run
+from nas.errors import Error
 from nas.records.recipes import TrainingPlan
 from nas.records.results import History, TrainingResult
 from nas.records.run_folder import is_calibration, is_training, open_run, open_training, read_history, read_value
@@ -26,10 +28,11 @@ class UnfinishedTraining:
     """By seed."""
 
 
+@checked
 def show(run: str | Path) -> SearchRun | CalibrationRun | TrainedRun | UnfinishedTraining:
     """What the run in a folder came to: a search or a training, finished or not, or a finished calibration.
 
-    Warns of each record of a search that cannot be read. Raises ValueError where the folder holds no run.
+    Warns of each record of a search that cannot be read. Raises Error where the folder holds no run.
     """
     path = Path(run)
     if is_training(path):
@@ -45,15 +48,17 @@ def show(run: str | Path) -> SearchRun | CalibrationRun | TrainedRun | Unfinishe
     return found
 
 
+@checked
 def compare(runs: Sequence[str | Path]) -> list[SearchRun | CalibrationRun | TrainedRun]:
-    """The runs in some folders, to be compared. Raises ValueError where one has not ended or cannot be read."""
+    """The runs in some folders, to be compared. Raises Error where one has not ended or cannot be read."""
     return [run_summary(Path(run)) for run in runs]
 
 
+@checked
 def importance(runs: Sequence[str | Path], axes: bool | None = None) -> list[KnobImportance]:
     """Which knobs of the space mattered in searches of one space, and what each choice was worth.
 
-    `axes`: whether the shares of axes are computed, which takes seconds; by default for a single run. Raises ValueError
+    `axes`: whether the shares of axes are computed, which takes seconds; by default for a single run. Raises Error
     where a run is no search, is of another space than the first, or has trained fewer than 8 networks beside anchors.
     """
     from nas.reports.importance import importance_of
@@ -62,7 +67,7 @@ def importance(runs: Sequence[str | Path], axes: bool | None = None) -> list[Kno
     searches = [row for row in rows if isinstance(row, SearchRun)]
     spaces = dict.fromkeys(row.plan.space for row in searches)
     if len(searches) < len(rows) or len(spaces) > 1:
-        raise ValueError(
+        raise Error(
             f"importance is computed for searches of one space; these are of {', '.join(spaces) or 'none'}"
             + (", and some are no searches" if len(searches) < len(rows) else "")
             + "; leave out the others"
@@ -70,16 +75,19 @@ def importance(runs: Sequence[str | Path], axes: bool | None = None) -> list[Kno
     return [importance_of(row, axes=len(rows) == 1 if axes is None else axes) for row in searches]
 
 
+@checked
 def report(runs: str | Path | Sequence[str | Path], to: str | Path | None = None, *, small: bool = False) -> Path:
     """The file of one page that shows a search, or several beside each other; it opens without a network.
 
     `to`: the file, by default report.html in the first run's folder. `small`: plotly, 5 MB, is fetched when the page is
-    opened. Warns of each record that cannot be read. Raises ValueError where a run is no search, OSError where the file
+    opened. Warns of each record that cannot be read. Raises Error where a run is no search, OSError where the file
     cannot be written.
     """
     from nas.reports.page import page
 
     paths = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
+    if not paths:
+        raise Error("name the folder of a search, as in runs/NAME")
     views = [report_view(path) for path in paths]
     _warn([problem for _, problems in views for problem in problems])
     file = Path(to) if to is not None else paths[0] / "report.html"
@@ -87,14 +95,15 @@ def report(runs: str | Path | Sequence[str | Path], to: str | Path | None = None
     return file
 
 
+@checked
 def dashboard(run: str | Path, port: int = 8080) -> list[str]:
     """The command that opens a search in optuna-dashboard, on this machine only, also while the search goes on.
 
-    Raises ValueError where there is no study yet, ImportError where optuna-dashboard is not installed.
+    Raises Error where there is no study yet, ImportError where optuna-dashboard is not installed.
     """
     folder, _ = open_run(Path(run))
     if not folder.study_log.exists():
-        raise ValueError(f"{run} has no study.log yet; it comes with the first trial")
+        raise Error(f"{run} has no study.log yet; it comes with the first trial")
     beside = Path(sys.executable).parent
     program = shutil.which("optuna-dashboard", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
     if program is None:

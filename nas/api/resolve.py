@@ -1,4 +1,4 @@
-"""What names and words stand for: spaces, anchors, networks, budgets, folders, times. All raise ValueError, with the
+"""What names and words stand for: spaces, anchors, networks, budgets, folders, times. All raise Error, with the
 rule and the way out, where a name is unknown.
 """
 
@@ -10,18 +10,24 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+from nas.api.space_files import space_in_file
+from nas.errors import Error, shown
 from nas.networks.architecture import Anchor, Arch, arch_id, cost
 from nas.networks.graph import Cost
-from nas.networks.space import Space, fitted
+from nas.networks.plain_space import plain_space
+from nas.networks.space import Space, decode, fitted
 from nas.records.plan import BUDGET_HELP, FRONT_KEEP, Budget, Plan, filled, parse_budget
-from nas.records.run_folder import free_name, open_run, read_trials
+from nas.records.run_folder import Restore, Run, free_name, open_run, read_trials
+from nas.records.trial import Trial, identity, restored
 from nas.serialization import from_json
 from search_spaces import ANCHORS, BASELINE, SPACES
 
 RUNS = Path("runs")  # where runs lie that are given no folder
 RESOLUTION = 32  # of the anchors that a search compares with
+SpaceLike: TypeAlias = str | Space | Mapping[str, Any] | Sequence[Any]
+"""A space by name or as a value; see `space_of`."""
 T = TypeVar("T")
 N = TypeVar("N", bound=str)
 
@@ -31,7 +37,7 @@ def named(table: Mapping[str, T], name: str, what: str) -> T:
     if name not in table:
         near = get_close_matches(name, table, n=1)
         hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(table)}"
-        raise ValueError(f"{what} {name!r} is unknown; {hint}")
+        raise Error(f"{what} {shown(name)} is unknown; {hint}")
     return table[name]
 
 
@@ -39,14 +45,18 @@ def one_of(names: Sequence[N], name: str | None, what: str) -> N | None:
     """`name`, which is one of `names`; None where nothing was asked."""
     found = next((one for one in names if one == name), None)
     if name is not None and found is None:
-        raise ValueError(f"{what} {name!r} is unknown; one of {', '.join(names)}")
+        raise Error(f"{what} {shown(name)} is unknown; one of {', '.join(names)}")
     return found
 
 
-def space_of(space: str | Space) -> Space:
-    """The search space called `space`, or the one that is given."""
-    if isinstance(space, Space):
-        return space
+def space_of(space: SpaceLike) -> Space:
+    """The search space called `space`, the one in a file, FILE.py:NAME, or the one that is given."""
+    if not isinstance(space, str):
+        return plain_space(space)
+    if ":" in space:
+        return space_in_file(space)
+    if space.endswith(".py"):
+        raise Error(f"space {space!r} is a file; say which space in it, as in {space}:SPACE")
     return named(SPACES, space, "space")
 
 
@@ -68,7 +78,7 @@ def architecture(
         try:
             text = file.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} cannot be read ({error}); give an anchor or an arch.json") from None
+            raise Error(f"{file} cannot be read ({error}); give an anchor or an arch.json") from None
         arch = from_json(Arch, text, str(file))
     elif chosen := of_a_search(network):
         arch = tried(*chosen)
@@ -99,14 +109,40 @@ def of_a_search(network: str) -> tuple[Path, str] | None:
 
 def tried(folder: Path, begins: str) -> Arch:
     """The network of the search in `folder` whose id begins so."""
-    trials, _ = read_trials(open_run(folder)[0])
+    run, plan = open_run(folder)
+    trials, _ = read_trials(run, restore_of(run, plan))
     found = [trial.arch for trial in trials if trial.arch_id.startswith(begins)]
     if len(found) != 1 or not isinstance(found[0], Arch):
-        raise ValueError(
+        raise Error(
             f"{folder} has {len(found) or 'no'} networks whose id begins with {begins!r}; "
             f"nas show {folder} --json has the ids"
         )
     return found[0]
+
+
+def redrawn(space: Space, trial: Trial) -> Trial:
+    """`trial` as read from disk, with the network that its choices draw; an anchor outside the space has none."""
+    if trial.anchor and not trial.choices:
+        return restored(trial)
+    network = decode(space, trial.choices)
+    if identity(network) != trial.arch_id:
+        raise Error(f"its choices draw {identity(network)}, the record is of {trial.arch_id}")
+    return replace(trial, arch=network)
+
+
+def restore_in(space: Space) -> Restore:
+    """How networks of a search's trials are read: from their records; where the space was read from a file, which may
+    hold blocks of its own, by drawing them again."""
+    return partial(redrawn, space) if space.source else restored
+
+
+def restore_of(run: Run, plan: Plan) -> Restore:
+    """How networks of that run's trials are read; a space's file is read from the copy that the run keeps of it."""
+    if not plan.dataset or ":" not in plan.space:
+        return restored
+    file, name = run.space_file, plan.space.rpartition(":")[2]
+    space = space_in_file(f"{file}:{name}" if file.exists() else plan.space)
+    return restore_in(fitted(space, plan.resolution, plan.classes))
 
 
 def anchor_costs(resolution: int, classes: int) -> dict[str, Callable[[], Cost]]:
@@ -117,7 +153,7 @@ def anchor_costs(resolution: int, classes: int) -> dict[str, Callable[[], Cost]]
             small = f"{anchor.name}-{resolution}"
             hint = f"did you mean {small}?" if small in ANCHORS else "give a number"
             side = anchor.arch.resolution
-            raise ValueError(f"budget {anchor.name!r} is a network for {side}x{side}, not {resolution}; {hint}")
+            raise Error(f"budget {anchor.name!r} is a network for {side}x{side}, not {resolution}; {hint}")
         return cost(replace(anchor.arch, classes=classes))
 
     return {name: partial(spent, anchor) for name, anchor in ANCHORS.items()}
@@ -134,7 +170,7 @@ def budget_of(
     if isinstance(budget, Budget):
         return budget
     if not budget:
-        raise ValueError(f"--budget is missing; {BUDGET_HELP}")
+        raise Error(f"budget is missing; {BUDGET_HELP}")
     own = {one.name: partial(cost, one.arch) for one in anchors or () if isinstance(one, Anchor)}
     return parse_budget([budget] if isinstance(budget, str) else budget, anchor_costs(resolution, classes) | own)
 
@@ -155,8 +191,17 @@ def anchor_of(anchor: str | Anchor, plan: Plan | None) -> Anchor:
 
 
 def anchors_for(plan: Plan) -> list[Anchor]:
-    """The anchors that were made for images like the plan's, at its resolution and classes; the baseline first."""
-    rows = [anchor for anchor in ANCHORS.values() if anchor.arch.resolution == RESOLUTION and not anchor.reference]
+    """The anchors that were made for images like the plan's, at its resolution and classes; the baseline first.
+
+    Of a space that names its family's, those and the baseline.
+    """
+    family = SPACES[plan.space].anchors if plan.space in SPACES else ()
+    rows = [
+        anchor
+        for anchor in ANCHORS.values()
+        if anchor.arch.resolution == RESOLUTION
+        and (anchor.name in (BASELINE, *family) if family else not anchor.reference)
+    ]
     rows.sort(key=lambda anchor: anchor.name != BASELINE)
     return [replace(a, arch=_for_images(a.arch, plan.resolution, plan.classes)) for a in rows]
 
@@ -176,7 +221,7 @@ def anchor_names(resolution: int | None) -> list[str]:
 def on_paper(budget: Budget) -> Budget:
     """`budget`, which limits nothing that would have to be measured."""
     if budget.timed:
-        raise ValueError(f"budget {budget} limits latency, which nothing measures here; leave it out")
+        raise Error(f"budget {budget} limits latency, which nothing measures here; leave it out")
     return budget
 
 
@@ -203,7 +248,7 @@ def seconds_of(time_limit: float | str | None) -> float:
         return math.inf if time_limit is None else float(time_limit)
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", time_limit.strip())
     if not match or not float(match[1]):
-        raise ValueError(f"time limit {time_limit!r} is not understood; it is a number and a unit: 90s, 30m or 2h")
+        raise Error(f"time limit {time_limit!r} is not understood; it is a number and a unit: 90s, 30m or 2h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 

@@ -1,7 +1,6 @@
 """`nas.search`: the network with the best score under a budget, on a dataset or by a function of your own."""
 
 import functools
-import math
 import random
 import tempfile
 import time
@@ -11,8 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from nas.api.arguments import check_takes, checked, number_from
 from nas.api.resolve import (
     RESOLUTION,
+    SpaceLike,
     absolute,
     anchor_of,
     anchors_for,
@@ -21,13 +22,17 @@ from nas.api.resolve import (
     fitted_to_dataset,
     folder_of,
     new_folder,
+    redrawn,
+    restore_in,
     seconds_of,
     space_of,
 )
+from nas.api.space_files import keep_source, module_name
+from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
-from nas.networks.architecture import cost as cost_on_paper
+from nas.networks.architecture import cost_or_unbuildable as cost_on_paper
 from nas.networks.graph import Cost
-from nas.networks.space import Space, decode, fitted
+from nas.networks.space import Space, fitted
 from nas.records.pareto import front
 from nas.records.plan import (
     CLASSES,
@@ -42,7 +47,7 @@ from nas.records.plan import (
 )
 from nas.records.run_folder import Restore, Run, create, is_calibration, open_run, read_trials
 from nas.records.timing import Latency, exactly
-from nas.records.trial import Costs, Score, Trial, identity, restored
+from nas.records.trial import Costs, Score, restored
 from nas.reports.comparison import Result
 from nas.search_strategy.candidates import cheapest
 
@@ -55,8 +60,9 @@ UserFunction: TypeAlias = Callable[[Any, int], float]
 """A user's `evaluate(network, rung)`: a score, the higher the better."""
 
 
+@checked
 def search(
-    space: str | Space = "lightweight",
+    space: SpaceLike = "lightweight",
     budget: str | Sequence[str] | Budget | None = None,
     evaluate: UserFunction | None = None,
     *,
@@ -92,10 +98,12 @@ def search(
     are not read. Or `evaluate(network, rung)` scores a network, in `rungs` rungs: the better half of a wave goes on to
     each next one.
 
-    What is searched. `space`: a name (see `nas.space`) or a `Space`. `budget`: as in "25MFLOPs", "25MFLOPs,1.5ms"; see
-    `nas.records.plan.BUDGET_HELP`. `anchors`: published networks, by name or as an `Anchor`, that are tried first; the
-    first of them goes through all rungs. By default those made for such images, and none for an `evaluate`. `cost`:
-    what a network of your own costs, a `Cost` or a number of MACs; what an architecture costs is known.
+    What is searched. `space`: a name (see `nas.space`), FILE.py:NAME, a `Space`; or plain Python, see
+    `nas.networks.plain_space`: a dict of choices, a list of candidates. `budget`: as in "25MFLOPs,1.5ms", see
+    `nas.records.plan.BUDGET_HELP`; only an `evaluate` needs none. `anchors`: published networks, by name or as an
+    `Anchor`, that are tried first; the first of them goes through all rungs. By default those made for such images,
+    and none for an `evaluate`. `cost`: what a network of your own costs, a `Cost` or a number of MACs, where a budget
+    limits that; what an architecture costs is known.
     `objective`: "accuracy", or a front of it against costs: "accuracy,macs". `trials`: networks to train, anchors among
     them; by default 64, on digits 24. `proposals`: "random" leaves them to chance, to compare with. `wave`: networks
     proposed before the result of any is used; 8, or 4 for an `evaluate`.
@@ -113,13 +121,15 @@ def search(
     "30m". `halt`: an object whose `asked` ends the search after the trainings under way. `started` is called with
     the folder and the plan as soon as they are on disk, `watch` with the progress.
 
-    Raises ValueError where the request cannot be met, RunFailed after three failures in a row.
+    Raises Error where the request cannot be met, RunFailed after three failures in a row.
     """
     from nas.execution.workers import check_workers, open_workers
     from nas.search_strategy.progress import Halt
 
     check_workers(workers)
     halt = halt or Halt()
+    if not isinstance(halt, Halt):
+        raise Error(f"halt of nas.search must be a nas.Halt, got {halt!r}")
     halt.deadline = min(halt.deadline, time.monotonic() + seconds_of(time_limit))
     meter = Meter("", device, measure_command, threads=measure_threads, seconds=MEASURED_SECONDS)
     if resume is not None:
@@ -130,9 +140,7 @@ def search(
         if evaluate:
             task = _by_function(asked, space_of(space), evaluate, rungs, wave, anchors or (), cost, latency, meter)
         elif rungs > 1:
-            raise ValueError(
-                f"rungs={rungs} is for an evaluate; networks that are trained here have those of nas search"
-            )
+            raise Error(f"rungs={rungs} is for an evaluate; networks that are trained here have those of nas search")
         else:
             plan = _plan_on_paper(asked, space_of(space), absolute(dataset), anchors, wave, cost, latency, meter)
             task = _on_dataset(plan, asked, space_of(space), data, anchors, cost, latency, meter)
@@ -142,7 +150,8 @@ def search(
         from nas.search_strategy.engine import search as run_engine  # heavy; what can be refused is refused by now
 
         number = 1 if evaluate and workers is None else workers
-        with open_workers(task.score, number, ray_address, cpus, gpus) as pool:
+        own_module = module_name(task.space.name) if task.space.source else None
+        with open_workers(task.score, number, ray_address, cpus, gpus, own_module=own_module) as pool:
             found = run_engine(
                 plan, task.space, task.anchors, folder, pool, watch, halt, task.costs, task.restore, task.measure
             )
@@ -220,7 +229,8 @@ def _on_dataset(
     if plan.timed and not latency:
         plan = replace(plan, meter=replace(meter, reference=_reference(plan, rows or anchors_for(plan)).name))
     about = f"{plan.dataset.split('/')[-1]}-{budget_text(asked.budget)}"
-    return _Task(plan, where, rows, Proxy(plan), costs, measure=_measure(plan, latency, rows), about=about)
+    measure = _measure(plan, latency, rows)
+    return _Task(plan, where, rows, Proxy(plan), costs, restore_in(where), measure, about)
 
 
 def _by_function(
@@ -235,38 +245,38 @@ def _by_function(
     meter: Meter,
 ) -> _Task:
     """A search whose networks are scored by a function of the user's own."""
-    if rungs < 1:
-        raise ValueError(f"rungs must be at least 1, got {rungs}")
-    limits = budget_of(asked.budget, RESOLUTION, 10, anchors)
+    check_takes(evaluate, "evaluate", ("network", "rung"))
+    limits = Budget() if asked.budget is None else budget_of(asked.budget, RESOLUTION, 10, anchors)
     recipe = replace(PROXY, name="evaluate", rungs=(Rung(1, 1, 0),) * rungs, keep=0.5, judge="top1")
     plan = Plan(
         limits, "", space.name, space.digest, asked.trials, asked.seed, recipe, 0, 0, asked.objective,
         wave=4 if wave is None else wave, proposals=asked.proposals, flip=asked.flip,
     )  # fmt: skip
     _check_latency(plan, meter, latency)
-    costs, rows = _costs(cost), [anchor_of(one, None) for one in anchors]
+    costed = bool(limits.limits()) or any(name not in ("accuracy", "latency") for name in asked.objective)
+    costs, rows = _costs(cost, costed), [anchor_of(one, None) for one in anchors]
     cheapest(space, plan, random.Random(asked.seed), costs)
     if plan.timed and not latency:
         plan = replace(plan, meter=replace(meter, reference=_reference(plan, rows).name))
-    restore = functools.partial(_redrawn, space)
+    restore = functools.partial(redrawn, space)
     return _Task(plan, space, rows, UserEvaluate(evaluate), costs, restore, _measure(plan, latency, rows))
 
 
-def _resumed(path: Path, space: str | Space, data: str | Path | None, trials: int | None) -> _Task:
+def _resumed(path: Path, space: SpaceLike, data: str | Path | None, trials: int | None) -> _Task:
     """The search in folder `path`, ready to be resumed, up to `trials` trained networks where that is asked for."""
     if is_calibration(path):
-        raise ValueError(f"{path} is a calibration; go on with nas calibrate --resume {path}")
+        raise Error(f"{path} is a calibration; go on with nas calibrate --resume {path}")
 
     from nas.api.loading import resumable
     from nas.search_strategy.trial_log import extend_run
     from nas.training.proxy import Proxy
 
-    folder, plan, where = resumable(path, data, space if isinstance(space, Space) else None)
+    folder, plan, where = resumable(path, data, None if isinstance(space, str) else space_of(space))
     rows = anchors_for(plan)
     if trials is not None:
         extend_run(folder, trials, sum(plan.budget.keeps(cost_on_paper(anchor.arch)) for anchor in rows))
         plan = replace(plan, trials=trials)
-    return _Task(plan, where, rows, Proxy(plan), measure=_measure(plan, None, rows))
+    return _Task(plan, where, rows, Proxy(plan), restore=restore_in(where), measure=_measure(plan, None, rows))
 
 
 @contextmanager
@@ -283,7 +293,9 @@ def _folder(
         return
     path = Path(run) if run is not None else new_folder(task.about)
     if not path.exists():
-        yield create(path, task.plan), task.plan
+        folder = create(path, task.plan)
+        keep_source(folder, task.space)
+        yield folder, task.plan
         return
     yield _continued(path, task, trials)
 
@@ -301,13 +313,13 @@ def _continued(path: Path, task: _Task, trials: int | None) -> tuple[Run, Plan]:
     if not begun.images_digest:
         plan = replace(plan, images_digest="")
     if problems := read_trials(folder, task.restore)[1]:
-        raise ValueError(f"{problems[0]}; the other trials stay: delete that line to go on without it")
+        raise Error(f"{problems[0]}; the other trials stay: delete that line to go on without it")
     if trials is None:
         plan = replace(plan, trials=begun.trials)
     if replace(begun, trials=plan.trials) == plan and plan.trials > begun.trials:
         extend_run(folder, plan.trials, sum(plan.budget.keeps(task.costs(anchor.arch)) for anchor in task.anchors))
     elif begun != plan:
-        raise ValueError(f"{path} was started with another plan; name another run, or ask for what it was started with")
+        raise Error(f"{path} was started with another plan; name another run, or ask for what it was started with")
     return folder, plan
 
 
@@ -321,39 +333,48 @@ class UserEvaluate:
         """The score of a rung, and no state."""
         begun = time.perf_counter()
         try:
-            value = float(self.evaluate(network, rung))
+            answer = self.evaluate(network, rung)
         except OSError as error:  # of what it reaches for; those of workers are the run's, of a full disk
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
-        if not math.isfinite(value):
-            raise ValueError(f"evaluate must give a finite score, got {value}")
+        value = number_from(answer, "evaluate", self.evaluate, network)
         tick(1)
         return Score(rung, value, 0.0, 1, 0, time.perf_counter() - begun, 0.0, "", 0, ""), None
 
 
-def _costs(own: Callable[[Any], Cost | float] | None) -> Costs:
+def _costs(own: Callable[[Any], Cost | float] | None, needed: bool = True) -> Costs:
+    """What a network costs, by the user's `own` function where there is one. It is `needed` where that is limited."""
     if own is None:
 
         def on_paper(network: Any) -> Cost:
-            if not isinstance(network, Arch):
-                raise ValueError(f"networks of your own need cost=, which says what they cost; got {network!r}")
-            return cost_on_paper(network)
+            if isinstance(network, Arch):
+                return cost_on_paper(network)
+            if needed:
+                raise Error(
+                    f"networks of your own need cost=, which says what they cost, where a budget limits that; got "
+                    f"{network!r}"
+                )
+            return Cost(0, 0, 0)
 
         return on_paper
 
+    check_takes(own, "cost", ("network",))
+
     def costs(network: Any) -> Cost:
         spent = own(network)
-        return spent if isinstance(spent, Cost) else Cost(round(spent), 0, 0)
+        if isinstance(spent, Cost):
+            return spent
+        return Cost(round(number_from(spent, "cost", own, network, least=0)), 0, 0)
 
     return costs
 
 
 def _check_latency(plan: Plan, meter: Meter, latency: Callable[[Any], Latency | float] | None) -> None:
-    """Raises ValueError where latency is to be measured and nothing asks for it, or is given in the wrong unit."""
+    """Raises Error where latency is to be measured and nothing asks for it, or is given in the wrong unit."""
     usual = Meter("", seconds=MEASURED_SECONDS)
     if meter != usual and not plan.timed:
-        raise ValueError("latency is measured where --budget or --objective asks for it, as in --budget 25MFLOPs,1.5ms")
+        raise Error("latency is measured where --budget or --objective asks for it, as in --budget 25MFLOPs,1.5ms")
     if plan.timed and latency and plan.budget.latency_ratio is not None:
-        raise ValueError(
+        raise Error(
             f"budget {plan.budget} is a multiple of an anchor's latency, latency= gives milliseconds: give 1.5ms"
         )
 
@@ -364,7 +385,7 @@ def _reference(plan: Plan, anchors: Sequence[Anchor]) -> Anchor:
     if not named and plan.budget.reference:
         named = [anchor_of(plan.budget.reference, plan if plan.dataset else None)]
     if not named or not isinstance(named[0].arch, Arch):
-        raise ValueError("latency is measured in turn with a reference network: give anchors, or latency=")
+        raise Error("latency is measured in turn with a reference network: give anchors, or latency=")
     return named[0]
 
 
@@ -377,13 +398,15 @@ def _measure(
     if latency:
         own = latency
 
+        check_takes(own, "latency", ("network",))
+
         def latency(network: Any) -> Latency:
             figure = own(network)
-            return figure if isinstance(figure, Latency) else exactly(float(figure))
+            return figure if isinstance(figure, Latency) else exactly(number_from(figure, "latency", own, network, 0))
 
         return latency, None
     if not plan.meter:
-        raise ValueError("this search was begun with a latency= of its own; give it again, with run= its folder")
+        raise Error("this search was begun with a latency= of its own; give it again, with run= its folder")
 
     from nas.latency.measure import measured
 
@@ -391,13 +414,3 @@ def _measure(
     named = [anchor for anchor in anchors if anchor.name == meter.reference]
     reference = (named[0] if named else anchor_of(meter.reference, plan if plan.dataset else None)).arch
     return lambda arch: measured(arch, reference, meter), reference
-
-
-def _redrawn(space: Space, trial: Trial) -> Trial:
-    """`trial` as read from disk, with the network that its choices draw; an anchor outside the space has none."""
-    if trial.anchor and not trial.choices:
-        return restored(trial)
-    network = decode(space, trial.choices)
-    if identity(network) != trial.arch_id:
-        raise ValueError(f"its choices draw {identity(network)}, the record is of {trial.arch_id}")
-    return replace(trial, arch=network)

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from nas.api.arguments import checked
 from nas.api.loading import check_images, finished_training, trained_run
 from nas.api.resolve import absolute, architecture, folder_of, named, network_name, new_folder, of_a_search, one_of
+from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
 from nas.records.recipes import TRAINING_RECIPES, Decay, TrainingPlan
 from nas.records.run_folder import Run, create, is_training, open_run, open_training
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 STEPS = 16  # of an epoch, at least: with fewer, ten epochs over a hundred images leave a network where it began
 
 
+@checked
 def train(
     network: str | Path | Arch | Anchor | None = None,
     dataset: str | None = None,
@@ -51,7 +54,7 @@ def train(
     default one a core. `started` is called with the folder and the plan as soon as they are on disk, `watch` with the
     progress.
 
-    Raises ValueError where the request cannot be met, RunFailed where a training fails twice.
+    Raises Error where the request cannot be met, RunFailed where a training fails twice.
     """
     from nas.execution.environment import cores
     from nas.execution.workers import check_workers, open_workers
@@ -60,7 +63,7 @@ def train(
     if resume is not None:
         folder, plan = resumed_training(Path(resume), data)
     elif network is None:
-        raise ValueError("name a network: an anchor, an arch.json, a search's folder or RUN/ID; or give --resume")
+        raise Error("name a network: an anchor, an arch.json, a search's folder or RUN/ID; or give --resume")
     else:
         what = one_of(get_args(Decay), decay, "decay")
         folder, plan = new_training(
@@ -95,7 +98,7 @@ def new_training(
     """The folder and the plan of a new training. Nothing is written before all of it has been found possible."""
     training = named(TRAINING_RECIPES, recipe, "recipe")
     if seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {seeds}")
+        raise Error(f"seeds must be at least 1, got {seeds}")
     training = replace(training, epochs=training.epochs if epochs is None else epochs, decay=decay or training.decay)
     arch, name = architecture(network), network_name(network)
     origin = name if isinstance(network, str | Path) else f"Network `{name}`, given as a value."
@@ -131,9 +134,9 @@ def new_training(
         small = f"{name}-{images.resolution}"
         hint = f"; did you mean {small}?" if small in ANCHORS else ""
         side = arch.resolution
-        raise ValueError(f"{name} is for images of {side}x{side}, {dataset} has {images.resolution}{hint}")
+        raise Error(f"{name} is for images of {side}x{side}, {dataset} has {images.resolution}{hint}")
     if arch.classes != len(images.classes):
-        raise ValueError(f"{name} is for {arch.classes} classes, dataset {dataset} has {len(images.classes)}")
+        raise Error(f"{name} is for {arch.classes} classes, dataset {dataset} has {len(images.classes)}")
     taught_by = None
     if teacher:
         file = Path(teacher)

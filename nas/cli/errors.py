@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from nas.api.resolve import RUNS
+from nas.errors import Error
 
 if TYPE_CHECKING:
     from nas.search_strategy.progress import Halt
@@ -24,7 +25,7 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Turns a ValueError about the request into an error line and exit code 2."""
+    """Turns an Error about the request into an error line and exit code 2."""
     try:
         yield
     except ValueError as error:
@@ -53,7 +54,8 @@ def keeping(command: str, refuses: bool = False) -> Iterator[list[Path]]:
     """Turns what ends a command early into an error line and an exit code.
 
     What it gives takes the folder of the run once that is on disk: from then on the line says how the run is gone on
-    with, and a ValueError is a bug of ours, which keeps its traceback, unless the command still `refuses`.
+    with, and a ValueError that is no Error is a bug of ours, which keeps its traceback, unless the command still
+    `refuses`.
     """
     from nas.records.run_folder import RunFailed, RunInUse
 
@@ -69,7 +71,7 @@ def keeping(command: str, refuses: bool = False) -> Iterator[list[Path]]:
     except (RunInUse, ConnectionError) as error:
         fail(str(error))
     except ValueError as error:
-        if folder and not refuses:
+        if folder and not refuses and not isinstance(error, Error):
             raise
         fail(str(error))
     except RunFailed as error:
@@ -79,13 +81,13 @@ def keeping(command: str, refuses: bool = False) -> Iterator[list[Path]]:
 
 
 def named_run(name: str | None) -> Path | None:
-    """The folder in runs/ of a new run called `name`. Raises ValueError where no run can be called so."""
+    """The folder in runs/ of a new run called `name`. Raises Error where no run can be called so."""
     if name is None:
         return None
     if not re.fullmatch(r"[\w][\w.,+-]*", name):
-        raise ValueError(f"run {name!r} must be a plain name of letters, digits, '.', '-' and '_'; it lies in {RUNS}/")
+        raise Error(f"run {name!r} must be a plain name of letters, digits, '.', '-' and '_'; it lies in {RUNS}/")
     if (RUNS / name).exists():
-        raise ValueError(f"{RUNS / name} exists already; go on with --resume {RUNS / name}, or take another --run")
+        raise Error(f"{RUNS / name} exists already; go on with --resume {RUNS / name}, or take another --run")
     return RUNS / name
 
 
@@ -96,11 +98,11 @@ def given(context: typer.Context) -> set[str]:
 
 
 def only_how(context: typer.Context, allowed: set[str], rule: str = "--resume takes its plan from the run") -> None:
-    """Raises ValueError where options of a new run are given to one that takes its plan from elsewhere, see `rule`."""
+    """Raises Error where options of a new run are given to one that takes its plan from elsewhere, see `rule`."""
     if clash := sorted(given(context) - allowed):
         option = {p.name: p.opts[0] for p in context.command.params if p.param_type_name == "option"}
         what = option.get(clash[0]) or str(context.params[clash[0]])  # an argument is left out as it was typed
-        raise ValueError(f"{rule}; leave out {what}")
+        raise Error(f"{rule}; leave out {what}")
 
 
 def written(file: Path, content: bytes, message: str) -> None:

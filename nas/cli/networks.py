@@ -1,5 +1,6 @@
 """`nas anchors`, `profile`, `diagram` and `space`: argv -> the Python call of that name -> tables or JSON."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -79,9 +80,14 @@ def diagram(
 
 
 def space(
-    name: Annotated[str, typer.Argument(help="Search space: lightweight or lowres.")],
+    name: Annotated[
+        str | None, typer.Argument(help="Search space, as in lightweight, FILE.py:NAME or package.module:NAME.")
+    ] = None,
     budget: Annotated[
         list[str] | None, typer.Option(help="Say which share of the space keeps this budget, as given to nas search.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Write an example of a space of your own into this new file, to be changed.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
@@ -93,5 +99,9 @@ def space(
     from nas.reports.tables import print_space
 
     with refusing():
-        found = nas.space(name, budget)
+        found = nas.space(name, budget, write=write)
+    if write:
+        print(
+            f"{write} is written; change it, then nas search --space {write}:SPACE --budget 10MFLOPs", file=sys.stderr
+        )
     print_space(found.space, found.summary, found.budget, json)

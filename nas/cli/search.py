@@ -25,7 +25,9 @@ def search(
     no_flip: Annotated[
         bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
     ] = False,
-    space: Annotated[str, typer.Option(help="Search space: lightweight or lowres.")] = "lightweight",
+    space: Annotated[
+        str, typer.Option(help="Search space: lightweight, lowres, a paper's (see nas space), or FILE.py:NAME.")
+    ] = "lightweight",
     device: Annotated[
         str,
         typer.Option(help="Where latency is measured: here, ray:NAME, or any name for what --measure-command reaches."),
@@ -126,7 +128,9 @@ def calibrate(
     no_flip: Annotated[
         bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
     ] = False,
-    space: Annotated[str, typer.Option(help="Search space: lightweight or lowres.")] = "lightweight",
+    space: Annotated[
+        str, typer.Option(help="Search space: lightweight, lowres, a paper's (see nas space), or FILE.py:NAME.")
+    ] = "lightweight",
     networks: Annotated[int, typer.Option(help="How many networks, Low-res MobileNet among them.")] = 10,
     proxy: Annotated[
         list[str] | None, typer.Option(help="To compare: proxy, short or half; by default the first two.")

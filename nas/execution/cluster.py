@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from nas.errors import Error
 from nas.execution.command import commanded
 from nas.execution.environment import cores
 from nas.execution.jobs import ATTEMPTS, Evaluate, Job, JobResult
@@ -23,8 +24,8 @@ class RayWorkers:
     """Jobs side by side on Ray: on this machine, or on the cluster at `address`.
 
     `number`: how many at a time; None: as many as there is room for. `cpus`, `gpus`: what each takes; `gpus` None: its
-    share of those there are, 0: it trains on the CPU. Raises ConnectionError where no cluster answers, RunFailed where
-    this machine has not what a worker takes.
+    share of those there are, 0: it trains on the CPU. `own_module`: one that workers cannot import, and are sent.
+    Raises ConnectionError where no cluster answers, RunFailed where this machine has not what a worker takes.
     """
 
     def __init__(
@@ -35,12 +36,15 @@ class RayWorkers:
         cpus: float = 1,
         gpus: float | None = None,
         limit: float = LIMIT,
+        own_module: str | None = None,
     ) -> None:
         if address and address != "auto":
             _reach(address)
         import ray
 
         self.ray, self.limit = ray, limit
+        if own_module:
+            ray.cloudpickle.register_pickle_by_value(sys.modules[own_module])  # type: ignore[no-untyped-call]
         self.begun = not ray.is_initialized()
         if self.begun:
             ray.init(
@@ -85,7 +89,7 @@ class RayWorkers:
                 for task in ready:
                     job, attempt, _ = running.pop(task)
                     outcome = self._outcome(task)
-                    if outcome.score is None and attempt < ATTEMPTS:
+                    if outcome.score is None and not outcome.refused and attempt < ATTEMPTS:
                         waiting.insert(0, (job, attempt + 1))
                     else:
                         yield job, outcome
@@ -106,6 +110,8 @@ class RayWorkers:
         try:
             return JobResult(*self.ray.get(task))
         except self.ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, Error):
+                return JobResult(None, None, str(error.cause), refused=True)
             return JobResult(None, None, str(error))
         except self.ray.exceptions.RayError as error:  # the worker was killed, its node lost, its memory short
             return JobResult(None, None, f"{type(error).__name__}: {error}")

@@ -33,6 +33,8 @@ class JobResult:
     score: Score | None
     state: bytes | None = None
     error: str = ""
+    refused: bool = False
+    """Whether it was an `Error`: what was asked is at fault, `error` says how, and to try again is of no use."""
 
 
 class Stopped(BaseException):

@@ -4,6 +4,7 @@ import functools
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
+from nas.errors import Error
 from nas.execution.jobs import ATTEMPTS, Evaluate, Job, JobResult, Tick
 
 
@@ -30,6 +31,8 @@ class LocalWorkers:
                 return JobResult(*self.evaluate(job.arch, job.rung, job.state(), tick))
             except OSError:
                 raise
+            except Error as refusal:
+                return JobResult(None, None, str(refusal), refused=True)
             except Exception:
                 error = traceback.format_exc()
         return JobResult(None, None, error)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nas.errors import Error
 from nas.execution.cluster import LIMIT, RayWorkers
 from nas.execution.environment import cores
 from nas.execution.jobs import Evaluate, Workers
@@ -10,9 +11,9 @@ from nas.execution.local import LocalWorkers
 
 
 def check_workers(workers: int | None) -> None:
-    """Raises ValueError where fewer workers than one are asked for."""
+    """Raises Error where fewer workers than one are asked for."""
     if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+        raise Error(f"workers must be at least 1, got {workers}")
 
 
 @contextmanager
@@ -23,6 +24,7 @@ def open_workers(
     cpus: float = 1,
     gpus: float | None = None,
     limit: float = LIMIT,
+    own_module: str | None = None,
 ) -> Iterator[Workers]:
     """Workers for as long as they are needed.
 
@@ -32,7 +34,7 @@ def open_workers(
     if ray_address is None and (workers or cores()) == 1 and cpus == 1 and gpus is None:
         yield LocalWorkers(evaluate)
         return
-    on_ray = RayWorkers(evaluate, workers, ray_address, cpus, gpus, limit)
+    on_ray = RayWorkers(evaluate, workers, ray_address, cpus, gpus, limit, own_module)
     try:
         yield on_ray
     finally:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from nas.errors import Error
 from nas.execution.command import commanded
 from nas.exports import verification
 from nas.exports.model_card import card
@@ -48,13 +49,13 @@ def export_network(
 ) -> Export:
     """What was exported: `formats` in the folder that `trained` names, over files of their names there.
 
-    Nothing there changes before all of it is made and verified, nor where no format could be made. Raises ValueError
+    Nothing there changes before all of it is made and verified, nor where no format could be made. Raises Error
     where the weights do not fit the network, or the network the dataset.
     """
     info = trained.info
     images, test = loaded(info.dataset, trained.data), load_test(info.dataset, trained.data)
     if (info.classes, info.arch.resolution) != (images.classes, images.resolution):
-        raise ValueError(
+        raise Error(
             f"the network is for {len(info.classes)} classes at {info.arch.resolution}x{info.arch.resolution}, dataset "
             f"{info.dataset} has {len(images.classes)} at {images.resolution}x{images.resolution}"
         )
@@ -72,11 +73,11 @@ def export_network(
 
 
 def check_free(folder: Path) -> None:
-    """Raises ValueError where an export into `folder` would write over files that are not an earlier export's."""
+    """Raises Error where an export into `folder` would write over files that are not an earlier export's."""
     if not (folder / DONE).exists():
         names = ["README.md", PREPROCESS, *(name for form in FORMATS for name in _files(form))]
         if existing := next((name for name in names if (folder / name).exists()), None):
-            raise ValueError(
+            raise Error(
                 f"{folder / existing} would be written over, and {folder} has no {DONE}: it is no export, or one that "
                 "was cut off; take another --to, or remove it"
             )
@@ -97,7 +98,7 @@ def write_formats(
     """Writes `formats` into folder `staging` and gives what was seen of each.
 
     `tensors`: the state dict of the built model of `info.arch`. `seconds`: for measuring the latency of each; 0: not
-    measured. `int8_loss`: points of top-1 that int8 may lose. Raises ValueError where weights do not fit.
+    measured. `int8_loss`: points of top-1 that int8 may lose. Raises Error where weights do not fit.
     """
     model = build(info.arch)
     put(model, tensors, "the weights")
@@ -254,7 +255,7 @@ def _compared(
     given: dict[str, object],
 ) -> Artefact:
     if answers.shape != wanted.shape:
-        raise ValueError(f"{files[0]} answers {tuple(answers.shape)}, the network {tuple(wanted.shape)}")
+        raise Error(f"{files[0]} answers {tuple(answers.shape)}, the network {tuple(wanted.shape)}")
     latency, figures = None, given["figures"]
     if isinstance(figures, dict) and figures:
         latency = from_data(Latency, {**figures, "runtime": given["runtime"], "reference": "model.onnx"})

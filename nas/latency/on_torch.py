@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from nas.errors import Error
 from nas.execution import agent
 from nas.networks.architecture import Arch
 from nas.records.plan import Meter
@@ -14,7 +15,7 @@ def timed_on_torch(arch: Arch, reference: Arch, meter: Meter) -> Latency:
     import torch
 
     if meter.runtime.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("runtime cuda needs a CUDA device, torch finds none here; take --runtime torch or onnxruntime")
+        raise Error("runtime cuda needs a CUDA device, torch finds none here; take --runtime torch or onnxruntime")
     with torch_threads(meter.threads):
         if meter.runtime.endswith("compiled"):  # once: it takes a minute or two
             one, other = opened(arch, meter), opened(reference, meter)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
+from nas.errors import Error, shown
 from nas.networks.blocks import Block, Conv
-from nas.networks.graph import Activation, Cost, Graph, Map, Wiring, cost_of, fingerprint, peak
+from nas.networks.graph import UNBUILDABLE, Activation, Cost, Graph, Map, Wiring, cost_of, fingerprint, peak
 
 IMAGE = 3  # channels
 
@@ -98,6 +99,12 @@ class Arch:
     classes: int = 10
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stem, Stem):
+            raise Error(f"stem must be a Stem, got {shown(self.stem)}")
+        if not isinstance(self.head, Head):
+            raise Error(f"head must be a Head, got {shown(self.head)}")
+        if not isinstance(self.stages, tuple) or not all(isinstance(stage, Stage) for stage in self.stages):
+            raise Error(f"stages must be a tuple of Stages, got {shown(self.stages)}")
         at_least_one = [("resolution", self.resolution), ("classes", self.classes), ("stem.width", self.stem.width)]
         strides = [("stem.stride", self.stem.stride)]
         for i, stage in enumerate(self.stages):
@@ -105,12 +112,12 @@ class Arch:
             strides.append((f"stages.{i}.stride", stage.stride))
         for path, value in at_least_one:
             if type(value) is not int or value < 1:
-                raise ValueError(f"{path} must be a whole number of at least 1, got {value!r}")
+                raise Error(f"{path} must be a whole number of at least 1, got {value!r}")
         for path, value in strides:
             if value not in (1, 2):
-                raise ValueError(f"{path} must be 1 or 2, got {value!r}")
+                raise Error(f"{path} must be 1 or 2, got {value!r}")
         if not self.stages:
-            raise ValueError("stages must hold at least one stage, got none")
+            raise Error("stages must hold at least one stage, got none")
 
 
 Part: TypeAlias = Stem | Block | Head
@@ -134,11 +141,11 @@ class Drawn(NamedTuple):
 
 
 def wired(place: Place) -> tuple[Graph, Map]:
-    """The graph of a part alone, and the map that leaves it: its last. Raises ValueError where it cannot be drawn."""
+    """The graph of a part alone, and the map that leaves it: its last. Raises Error where it cannot be drawn."""
     g = Wiring(place.cin, place.size)
     out = place.part.wire(g, g.input, place.cout, place.stride)
     if out.at != len(g.nodes) - 1:
-        raise ValueError(f"{type(place.part).__name__}.wire must return the last map that it draws")
+        raise Error(f"{type(place.part).__name__}.wire must return the last map that it draws")
     return g.graph, out
 
 
@@ -260,13 +267,15 @@ def _layer(name: str, part: Part, reads: tuple[int, ...], shapes: Sequence[Shape
     sources = [shapes[i] for i in reads]
     if len({source.size for source in sources}) > 1:
         sizes = ", ".join(f"{source.channels}x{source.size}x{source.size}" for source in sources)
-        raise ValueError(f"the maps that it joins differ in size: {sizes}")
+        raise Error(f"the maps that it joins differ in size: {sizes}")
     place = Place(part, sum(source.channels for source in sources), cout, stride, sources[0].size)
     return Layer(name, place, reads, drawn(place))
 
 
 def _sections(arch: Arch) -> Iterator[tuple[str, Section]]:
     """What `arch` is put together from, in order, and what the names of its layers begin with."""
+    if not isinstance(arch, Arch):
+        raise Error(f"a network must be an Arch, got {shown(arch)}; nas.profile takes names as well")
     incoming: tuple[Shape, ...] = ()
     path = "stem"
     try:
@@ -287,13 +296,13 @@ def _sections(arch: Arch) -> Iterator[tuple[str, Section]]:
                 for at in section.outgoing
             )
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise Error(f"{path}: {error}") from None
 
 
 def walk(arch: Arch) -> tuple[Layer, ...]:
     """The parts of `arch` in the order of the forward pass.
 
-    Raises ValueError, with its path, where one does not fit.
+    Raises Error, with its path, where one does not fit.
     """
     layers: list[Layer] = []
     places: tuple[int, ...] = ()  # in `layers`, of the maps that come in
@@ -308,13 +317,21 @@ def walk(arch: Arch) -> tuple[Layer, ...]:
 def cost(arch: Arch) -> Cost:
     """MACs, params and peak of `arch` in closed form: arithmetic on the value, nothing is built. See `Cost`.
 
-    Raises ValueError, with its path, where a part does not fit.
+    Raises Error, with its path, where a part does not fit.
     """
     macs = params = most = 0
     for _, section in _sections(arch):
         spent = section.cost
         macs, params, most = macs + spent.macs, params + spent.params, max(most, spent.peak)
     return Cost(macs, params, most)
+
+
+def cost_or_unbuildable(arch: Arch) -> Cost:
+    """`cost`, or UNBUILDABLE where a part does not fit: spaces may hold such networks, which are refused on paper."""
+    try:
+        return cost(arch)
+    except Error:
+        return UNBUILDABLE
 
 
 def graph(arch: Arch) -> Graph:

@@ -4,9 +4,10 @@ A block does not know its place: `wire(g, x, cout, stride)` draws it there, from
 identity and torch module follow from the drawing. To add a kind: a value with its `wire` here, its name in `Block`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, TypeAlias, get_args
 
+from nas.errors import Error
 from nas.networks.graph import Activation, Map, Wiring
 from nas.networks.published_blocks import Basic, Fire, Mixed, Pool, PortedV3, ShuffleV1, Xception
 from nas.networks.rounding import KERNELS, check_above, check_kernel, check_share, rounded
@@ -79,9 +80,9 @@ class Bottleneck:
         check_share("se", self.se)
         if self.kernel != "filled":
             if not isinstance(self.kernel, tuple) or not self.kernel:
-                raise ValueError(f"kernel must be a tuple of kernel sizes or 'filled', got {self.kernel!r}")
+                raise Error(f"kernel must be a tuple of kernel sizes or 'filled', got {self.kernel!r}")
             if any(k not in KERNELS for k in self.kernel) or len(set(self.kernel)) < len(self.kernel):
-                raise ValueError(f"kernel must hold different sizes of {KERNELS}, got {self.kernel}")
+                raise Error(f"kernel must hold different sizes of {KERNELS}, got {self.kernel}")
 
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
@@ -167,7 +168,7 @@ class ShuffleV2:
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
         if cout % 2:
-            raise ValueError(f"width must be even for a shuffle block, got {cout}")
+            raise Error(f"width must be even for a shuffle block, got {cout}")
         half = cout // 2
         if stride == 2 or x.channels != cout:
             with g.within("left"):
@@ -182,7 +183,7 @@ class ShuffleV2:
         return g.shuffle("shuffle", g.cat("cat", [left, y]), 2)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class HL:
     """High-low block: a local and a global branch, fused by learnable weights, then channel attention (paper 003).
 
@@ -192,16 +193,32 @@ class HL:
 
     kind: ClassVar[str] = "hl"
 
+    bottleneck: float = 0.25
+    """Width of the global branch's bottleneck as a share of the output's."""
+    fusion: Literal["weighted", "sum"] = "weighted"
+    """The branches are added, each times a learnable number, or as they are."""
+    attention: bool = True
+
+    def __post_init__(self) -> None:
+        check_above("bottleneck", self.bottleneck)
+
+    def __repr__(self) -> str:
+        # What differs from HL() only: digests of spaces are made of it, and runs are older than these fields.
+        shown = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default]
+        return f"HL({', '.join(shown)})"
+
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
         with g.within("local"):
             local = g.conv_bn("pointwise", g.depthwise_bn("depthwise", x, 3, stride, "relu"), cout)
-            local = g.gain("alpha", local)
+            local = g.gain("alpha", local) if self.fusion == "weighted" else local
         with g.within("wide"):
-            wide = g.conv_bn("reduce", x, max(1, cout // 4), act="relu")
+            wide = g.conv_bn("reduce", x, max(1, int(self.bottleneck * cout)), act="relu")
             wide = g.conv_bn("expand", g.depthwise_bn("depthwise", wide, 5, stride, "relu"), cout)
-            wide = g.gain("beta", wide)
-        y = g.gate("attention", g.add("fuse", local, wide), max(8, cout // 16), "sigmoid", "linear")
+            wide = g.gain("beta", wide) if self.fusion == "weighted" else wide
+        y = g.add("fuse", local, wide)
+        if self.attention:
+            y = g.gate("attention", y, max(8, cout // 16), "sigmoid", "linear")
         if stride == 1 and x.channels == cout:
             y = g.add("add", y, x)
         return g.act("act", y, "relu")
@@ -251,7 +268,7 @@ class Partial:
         if self.share == 1:
             return channels
         if channels < 2:
-            raise ValueError(f"a partial block needs at least 2 channels to split, got {channels}")
+            raise Error(f"a partial block needs at least 2 channels to split, got {channels}")
         return min(max(1, round(self.share * channels)), channels - 1)
 
 
@@ -270,13 +287,13 @@ class Split:
 
     def __post_init__(self) -> None:
         if not self.paths:
-            raise ValueError("paths must hold at least one block, got none")
+            raise Error("paths must hold at least one block, got none")
 
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
         number = len(self.paths)
         if x.channels % number or cout % number:
-            raise ValueError(f"{number} paths must divide the channels, got {x.channels} to {cout}")
+            raise Error(f"{number} paths must divide the channels, got {x.channels} to {cout}")
         into, ends = x.channels // number, []
         for i, block in enumerate(self.paths):
             with g.within(f"path{i}"):

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
+from nas.errors import Error
+
 Activation: TypeAlias = Literal["linear", "relu", "relu6", "hswish", "hsigmoid", "sigmoid"]
 
 
@@ -27,6 +29,10 @@ class Cost:
     macs: int
     params: int
     peak: int
+
+
+UNBUILDABLE = Cost(10**15, 10**15, 10**15)
+"""What stands for the cost of a network that cannot be built: its parts do not fit each other. It keeps no budget."""
 
 
 class Map(NamedTuple):  # like all below a tuple, for speed: every candidate of a search is drawn
@@ -194,16 +200,16 @@ class Wiring:
         bias: bool = False,
         pad: bool = True,
     ) -> Map:
-        """Convolution, padded by half its kernel unless `pad` is off. Raises ValueError where it does not fit."""
+        """Convolution, padded by half its kernel unless `pad` is off. Raises Error where it does not fit."""
         rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
         if cout < 1 or rows < 1 or columns < 1:
-            raise ValueError(f"{name} must have a width and a kernel of at least 1, got {cout} and {rows}x{columns}")
+            raise Error(f"{name} must have a width and a kernel of at least 1, got {cout} and {rows}x{columns}")
         around = (rows // 2, columns // 2) if pad else (0, 0)
         if x.channels % groups or cout % groups:
-            raise ValueError(f"{groups} groups must divide the channels of {name}, got {x.channels} to {cout}")
+            raise Error(f"{groups} groups must divide the channels of {name}, got {x.channels} to {cout}")
         size = _windows(x.size, rows, stride, around[0])
         if size < 1 or (rows != columns and _windows(x.size, columns, stride, around[1]) != size):
-            raise ValueError(f"{name} ({rows}x{columns}, stride {stride}) does not fit a map of {x.size}x{x.size}")
+            raise Error(f"{name} ({rows}x{columns}, stride {stride}) does not fit a map of {x.size}x{x.size}")
         return self._add(name, Conv(cout, (rows, columns), stride, around, groups, bias), (x,), cout, size)
 
     def conv_bn(
@@ -232,7 +238,7 @@ class Wiring:
     def linear(self, name: str, x: Map, cout: int) -> Map:
         """Linear layer with bias over a map of size 1."""
         if cout < 1:
-            raise ValueError(f"{name} must have a width of at least 1, got {cout}")
+            raise Error(f"{name} must have a width of at least 1, got {cout}")
         return self._add(name, Linear(cout, True), (x,), cout, 1)
 
     def norm(self, name: str, x: Map) -> Map:
@@ -254,17 +260,17 @@ class Wiring:
         ceil: bool = False,
         module: str = "",
     ) -> Map:
-        """Pooling; with `ceil` windows may hang over the edge. Raises ValueError where it does not fit.
+        """Pooling; with `ceil` windows may hang over the edge. Raises Error where it does not fit.
 
         `module`: the one module that all nodes which name it call; by default each has its own.
         """
         if kernel < 1 or not 0 <= 2 * pad <= kernel:
-            raise ValueError(f"{name} must have a kernel of at least 1 and at most half of it as padding, got {kernel}")
+            raise Error(f"{name} must have a kernel of at least 1 and at most half of it as padding, got {kernel}")
         size = _windows(x.size + ceil * (stride - 1), kernel, stride, pad)
         if ceil and (size - 1) * stride >= x.size + pad:
             size -= 1  # a window has to begin inside
         if size < 1:
-            raise ValueError(f"{name} ({mode} pool {kernel}, stride {stride}) does not fit a map of {x.size}x{x.size}")
+            raise Error(f"{name} ({mode} pool {kernel}, stride {stride}) does not fit a map of {x.size}x{x.size}")
         return self._add(name, Pool(mode, kernel, stride, pad, ceil), (x,), x.channels, size, module)
 
     def mean(self, name: str, x: Map) -> Map:
@@ -276,9 +282,9 @@ class Wiring:
         return self._add(name, Pad(), (x,), x.channels, x.size + 1)
 
     def cat(self, name: str, maps: Sequence[Map]) -> Map:
-        """Concatenation of channels; of one map, the map. Raises ValueError on none, or where their sizes differ."""
+        """Concatenation of channels; of one map, the map. Raises Error on none, or where their sizes differ."""
         if len({m.size for m in maps}) != 1:
-            raise ValueError(f"{name} must join maps of one size, got {', '.join(_said(m) for m in maps) or 'none'}")
+            raise Error(f"{name} must join maps of one size, got {', '.join(_said(m) for m in maps) or 'none'}")
         if len(maps) == 1:
             return maps[0]
         return self._add(name, Cat(), tuple(maps), sum(m.channels for m in maps), maps[0].size)
@@ -292,13 +298,13 @@ class Wiring:
     def shuffle(self, name: str, x: Map, groups: int) -> Map:
         """Channel shuffle; of one group, the map."""
         if x.channels % groups:
-            raise ValueError(f"{groups} groups must divide the channels of {name}, got {x.channels}")
+            raise Error(f"{groups} groups must divide the channels of {name}, got {x.channels}")
         return x if groups == 1 else self._add(name, Shuffle(groups), (x,), x.channels, x.size)
 
     def add(self, name: str, x: Map, y: Map) -> Map:
-        """Sum. Raises ValueError where the shapes differ."""
+        """Sum. Raises Error where the shapes differ."""
         if x[1:] != y[1:]:
-            raise ValueError(f"{name} must add maps of one shape, got {_said(x)} and {_said(y)}")
+            raise Error(f"{name} must add maps of one shape, got {_said(x)} and {_said(y)}")
         return self._add(name, Add(), (x, y), x.channels, x.size)
 
     def gain(self, name: str, x: Map) -> Map:
@@ -308,7 +314,7 @@ class Wiring:
     def dropout(self, name: str, x: Map, share: float) -> Map:
         """Dropout; a share of 0 adds nothing."""
         if not 0 <= share < 1:
-            raise ValueError(f"{name} must be at least 0 and below 1, got {share}")
+            raise Error(f"{name} must be at least 0 and below 1, got {share}")
         return self._add(name, Dropout(share), (x,), x.channels, x.size) if share else x
 
     def gate(

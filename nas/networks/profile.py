@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from decimal import ROUND_UP, Decimal
 
+from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch, graph
 from nas.networks.graph import Act, Conv, Graph, Linear, Mean, Node, Norm, Pool, macs, params, peak
 
@@ -66,10 +67,10 @@ def table(nodes: Graph, modules: Collection[str] = MODULES) -> tuple[Row, ...]:
     """One row a layer, in the order of the forward pass, as counted where the weightless `modules` were modules.
 
     What torchstat does not see has no `flops`, `read` and `write`: other layers without weights, and all calls of a
-    module but the last. Raises ValueError on unknown `modules`.
+    module but the last. Raises Error on unknown `modules`.
     """
     if unknown := set(modules) - set(MODULES):
-        raise ValueError(f"modules must be some of {MODULES}, got {sorted(unknown)[0]!r}")
+        raise Error(f"modules must be some of {MODULES}, got {sorted(unknown)[0]!r}")
     rows = [_row(node) for node in nodes[1:]]
     last_call = {node.module: i for i, node in enumerate(nodes[1:])}
     return tuple(
@@ -210,6 +211,6 @@ def _cell(what: str, text: str, number: int) -> Cell:
 
 
 def profile(arch: Arch, modules: Collection[str] = MODULES) -> tuple[tuple[Row, ...], Totals]:
-    """The layer table of `arch` and its totals. Raises ValueError, with its path, where a part does not fit."""
+    """The layer table of `arch` and its totals. Raises Error, with its path, where a part does not fit."""
     nodes = graph(arch)
     return table(nodes, modules), totals(nodes, modules)

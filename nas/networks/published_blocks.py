@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
+from nas.errors import Error
 from nas.networks.graph import Activation, Map, Wiring
 from nas.networks.rounding import check_above, check_kernel
 
@@ -30,7 +31,7 @@ class ShuffleV1:
         down = stride == 2 or x.channels != cout
         path = cout - x.channels if down else cout
         if path < 1:
-            raise ValueError(f"width must be above the input's {x.channels} where a unit changes shape, got {cout}")
+            raise Error(f"width must be above the input's {x.channels} where a unit changes shape, got {cout}")
         mid = (cout if self.squeeze_from == "output" else path) // 4
         groups = 1 if x.channels <= self.ungrouped else self.groups
         y = g.conv_bn("reduce", x, mid, groups=groups, act="relu")
@@ -141,7 +142,7 @@ class Pool:
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
         if cout != x.channels:
-            raise ValueError(f"width must be the input's {x.channels} for a pool, got {cout}")
+            raise Error(f"width must be the input's {x.channels} for a pool, got {cout}")
         spec = f"{self.mode}pool_{self.kernel}_{stride}_{self.pad}{'_ceil' * self.ceil}"
         module = f"shared_{spec}" if self.shared else ""
         return g.pool("main", x, self.mode, self.kernel, stride, self.pad, self.ceil, module)
@@ -164,7 +165,7 @@ class Step:
 
     def __post_init__(self) -> None:
         if len(self.kernel) != 2:
-            raise ValueError(f"kernel must be (rows, columns), got {self.kernel}")
+            raise Error(f"kernel must be (rows, columns), got {self.kernel}")
 
     def wire(self, g: Wiring, x: Map, stride: int, bias: bool) -> Map:
         """This step from `x`."""
@@ -230,7 +231,7 @@ class Mixed:
             ends.append(y)
         out = g.cat("cat", ends)
         if out.channels != cout:
-            raise ValueError(f"width must be the sum of the branches, {out.channels}, got {cout}")
+            raise Error(f"width must be the sum of the branches, {out.channels}, got {cout}")
         return out
 
 
@@ -249,12 +250,12 @@ class Xception:
 
     def __post_init__(self) -> None:
         if not 0 <= self.grow < self.repeats:
-            raise ValueError(f"grow must be one of the {self.repeats} repeats, counted from 0, got {self.grow}")
+            raise Error(f"grow must be one of the {self.repeats} repeats, counted from 0, got {self.grow}")
 
     def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
         """This block from `x` to `cout` channels."""
         if not self.pool and (stride != 1 or x.channels != cout):
-            raise ValueError(f"an xception block without pool keeps its shape, got {x.channels} to {cout}, /{stride}")
+            raise Error(f"an xception block without pool keeps its shape, got {x.channels} to {cout}, /{stride}")
         y = x
         for i in range(self.repeats):
             with g.within(f"step{i}"):

@@ -7,16 +7,17 @@ far is never asked.
 """
 
 import hashlib
+import math
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import product
-from math import prod
 from typing import Any, TypeAlias
 
+from nas.errors import Error
 from nas.networks.architecture import Arch, walk
 from nas.serialization import to_data
 
@@ -45,10 +46,10 @@ class Of:
 
 
 def one_of(*choices: Any, name: str = "") -> OneOf:
-    """The axis over `choices`. Raises ValueError on fewer than one or on two that read the same."""
+    """The axis over `choices`. Raises Error on fewer than one or on two that read the same."""
     labels = tuple(_label(choice) for choice in choices)
     if not choices or len(set(labels)) < len(labels):
-        raise ValueError(f"an axis needs different choices, got {labels}")
+        raise Error(f"an axis needs different choices, got {labels}")
     return OneOf(choices, name, labels)
 
 
@@ -64,11 +65,16 @@ class Space:
     name: str
     template: Any
     about: str = ""
+    anchors: tuple[str, ...] = ()
+    """The published networks of its family, which are points of it; a search tries these first, and the baseline. Where
+    none are named, it tries all."""
+    source: str = ""
+    """Digest of the file that it was read from, where it is a user's own: blocks may be written there too."""
 
     @property
     def digest(self) -> str:
         """Twelve hex digits of all that the space says; a run is resumed only in the space it began in."""
-        return _hexdigits(re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", repr(self.template)))
+        return _hexdigits(re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", repr(self.template)) + self.source)
 
     @property
     def old_digest(self) -> str:
@@ -84,14 +90,24 @@ def _hexdigits(text: str) -> str:
 
 
 def fitted(space: Space, resolution: int, classes: int) -> Space:
-    """`space` for images of `resolution` x `resolution` in `classes` classes."""
-    fields = dict(space.template.fields) | {"resolution": resolution, "classes": classes}
-    return Space(space.name, Of(space.template.cls, tuple(fields.items())), space.about)
+    """`space` for images of `resolution` x `resolution` in `classes` classes. Raises Error where its networks are no
+    architectures."""
+    template = space.template
+    if type(template) is Of and template.cls is Arch:
+        fields = dict(template.fields) | {"resolution": resolution, "classes": classes}
+        return replace(space, template=Of(Arch, tuple(fields.items())))
+    if type(template) is OneOf and all(isinstance(choice, Arch) for choice in template.choices):
+        archs = tuple(replace(arch, resolution=resolution, classes=classes) for arch in template.choices)
+        return replace(space, template=replace(template, choices=archs))
+    raise Error(
+        f"networks of space {space.name!r} are no architectures of nas, which could be trained on a dataset; give "
+        "evaluate=, which scores them"
+    )
 
 
 def draw(space: Space, pick: Pick) -> Any:
     """The network that `pick` chooses, axis by axis. `pick` must answer with one of the choices it is given."""
-    return _draw(space.template, "", lambda name, _path, labels: pick(name, labels), {})
+    return _draw(space.template, "", lambda name, _path, axis: pick(name, axis.labels), {})
 
 
 def axes(space: Space) -> dict[str, tuple[Label, ...]]:
@@ -123,37 +139,37 @@ def sample(space: Space, rng: random.Random) -> Any:
 def decode(space: Space, choices: Choices) -> Any:
     """The network that `choices` (axis name -> choice) spells.
 
-    Raises ValueError where an axis is missing, unknown, or has a value outside the space.
+    Raises Error where an axis is missing, unknown, or has a value outside the space.
     """
     asked = set()
 
     def pick(name: str, labels: tuple[Label, ...]) -> Label:
         if name not in choices:
-            raise ValueError(f"{name} is missing; one of {labels} in space {space.name}")
+            raise Error(f"{name} is missing; one of {labels} in space {space.name}")
         asked.add(name)
         return _checked(space, name, choices[name], labels)
 
     arch = draw(space, pick)
     if unknown := sorted(choices.keys() - asked):
-        raise ValueError(f"{unknown[0]} is no axis of space {space.name} here; it has {', '.join(sorted(asked))}")
+        raise Error(f"{unknown[0]} is no axis of space {space.name} here; it has {', '.join(sorted(asked))}")
     return arch
 
 
 def encode(space: Space, arch: Any) -> Choices:
     """The choices that draw `arch`: `decode(space, encode(space, arch)) == arch`.
 
-    Raises ValueError with the path of the first place where `arch` lies outside the space.
+    Raises Error with the path of the first place where `arch` lies outside the space.
     """
     choices: Choices = {}
 
-    def pick(name: str, path: str, labels: tuple[Label, ...]) -> Label:
-        choices[name] = _checked(space, path, _label(_at(arch, path)), labels)
+    def pick(name: str, path: str, axis: OneOf) -> Label:
+        choices[name] = _checked(space, path or name, _label_of(axis, _at(arch, path)), axis.labels)
         return choices[name]
 
     drawn = _draw(space.template, "", pick, {})
     if drawn != arch:
         path, inside, outside = next(_differences(to_data(drawn), to_data(arch), ""))
-        raise ValueError(f"{path} is {inside} in space {space.name}, the architecture has {outside}")
+        raise Error(f"{path} is {inside} in space {space.name}, the architecture has {outside}")
     return choices
 
 
@@ -165,7 +181,7 @@ def size(space: Space) -> int:
     for labels in product(*named.values()):
         for used, ways in _count(space.template, dict(zip(named, labels, strict=True))).items():
             # Combinations that differ in an axis that is never asked are one.
-            total += Fraction(ways, prod(len(named[name]) for name in named.keys() - used))
+            total += Fraction(ways, math.prod(len(named[name]) for name in named.keys() - used))
     return int(total)
 
 
@@ -189,10 +205,15 @@ def nearest(space: Space, arch: Arch, rng: random.Random) -> Arch:
         return arch
     except ValueError:
         features = _features(arch)
-        found: list[Arch] = [
-            least(space, lambda other: _unlikeness(_features(other), features), rng) for _ in range(STARTS)
-        ]
-        return min(found, key=lambda other: _unlikeness(_features(other), features))
+
+        def unlikeness(other: Arch) -> float:
+            try:
+                return _unlikeness(_features(other), features)
+            except Error:  # it cannot be built
+                return math.inf
+
+        found: list[Arch] = [least(space, unlikeness, rng) for _ in range(STARTS)]
+        return min(found, key=unlikeness)
 
 
 def varied(space: Space, choices: Choices, names: Sequence[str], rng: random.Random) -> tuple[Choices, Any]:
@@ -211,13 +232,13 @@ def wander(space: Space, start: Any, keeps: Callable[[Any], bool], steps: int, r
     return arch
 
 
-def _draw(node: Any, path: str, pick: Callable[[str, str, tuple[Label, ...]], Label], named: dict[str, Any]) -> Any:
-    """The walk over a space, the only one: `pick` gets an axis' name, the path of its place and its labels."""
+def _draw(node: Any, path: str, pick: Callable[[str, str, OneOf], Label], named: dict[str, Any]) -> Any:
+    """The walk over a space, the only one: `pick` gets an axis' name, the path of its place, and the axis."""
     kind = type(node)
     if kind is OneOf:
         name = node.name or path
         if name not in named:
-            named[name] = node.choices[node.labels.index(pick(name, path, node.labels))]
+            named[name] = node.choices[node.labels.index(pick(name, path, node))]
         return _draw(named[name], path, pick, named) if type(named[name]) is Of else named[name]
     if kind is Of:
         values = {}
@@ -285,23 +306,46 @@ def _label(choice: Any) -> Label:
     return str(getattr(cls, "kind", cls.__name__))
 
 
+def _label_of(axis: OneOf, value: Any) -> Label:
+    """The label of the choice that is `value`, or can be drawn so; of one that is none, what stands for `value`."""
+    if axis.labels == tuple(range(len(axis.choices))) and axis.choices != axis.labels:  # by their places
+        found = (label for label, choice in enumerate(axis.choices) if _can_be(choice, value))
+        return next(found, _label(value))
+    return _label(value)
+
+
+def _can_be(node: Any, value: Any) -> bool:
+    """Whether `node` can be drawn as `value`."""
+    if type(node) is OneOf:
+        return any(_can_be(choice, value) for choice in node.choices)
+    if type(node) is Of and node.cls is dict:
+        names = [name for name, _ in node.fields]
+        return isinstance(value, dict) and list(value) == names and all(_can_be(i, value[n]) for n, i in node.fields)
+    if type(node) is Of:
+        return type(value) is node.cls and all(_can_be(item, getattr(value, name)) for name, item in node.fields)
+    if type(node) is tuple:
+        fits = isinstance(value, tuple) and len(value) == len(node)
+        return fits and all(_can_be(one, other) for one, other in zip(node, value, strict=True))
+    return bool(node == value)
+
+
 def _checked(space: Space, name: str, value: Label, labels: tuple[Label, ...]) -> Label:
     for label in labels:
         if type(label) is type(value) and label == value:
             return label
-    raise ValueError(f"{name}={value!r} is not one of {labels} in space {space.name}")
+    raise Error(f"{name}={value!r} is not one of {labels} in space {space.name}")
 
 
 def _at(arch: Any, path: str) -> Any:
     value = arch
-    for part in path.split("."):
+    for part in path.split(".") if path else ():
         try:
             if isinstance(value, tuple):
                 value = value[int(part)]
             else:
                 value = value[part] if isinstance(value, dict) else getattr(value, part)
         except (AttributeError, IndexError, KeyError):
-            raise ValueError(f"{path} is an axis of the space, the architecture has no such place") from None
+            raise Error(f"{path} is an axis of the space, the architecture has no such place") from None
     return value
 
 

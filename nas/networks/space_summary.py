@@ -1,12 +1,15 @@
 """What a space holds, and how much of it keeps a budget: known before anything is trained."""
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
-from nas.networks.architecture import cost
-from nas.networks.graph import Cost
+from nas.errors import Error
+from nas.networks.architecture import cost_or_unbuildable
+from nas.networks.graph import UNBUILDABLE, Cost
 from nas.networks.space import Label, Space, axes, least, sample, size
 
 DRAWS = 2_000
@@ -25,6 +28,8 @@ class SpaceSummary:
     median: Cost
     largest: Cost
     draws: int
+    unbuildable: int
+    """How many of the draws cannot be built: their parts do not fit each other."""
     keeping: int | None
     """How many of the draws keep the budget; None where there is none."""
     near: int | None
@@ -38,12 +43,18 @@ def summary_of(space: Space, use: Callable[[Cost], float] | None = None, near: f
     network counts as near it.
     """
     rng = random.Random(0)
-    spent = [cost(sample(space, rng)) for _ in range(DRAWS)]
+    drawn = [cost_or_unbuildable(sample(space, rng)) for _ in range(DRAWS)]
+    spent = [one for one in drawn if one != UNBUILDABLE]
     names = ("macs", "params", "peak")
+    if not spent:
+        raise Error(f"none of {DRAWS} networks drawn from space {space.name} can be built: their parts do not fit")
 
     def extreme(name: str, sign: int) -> int:
-        found: int = getattr(cost(least(space, lambda network: sign * getattr(cost(network), name), rng)), name)
-        return found
+        def measure(network: Any) -> float:
+            cost = cost_or_unbuildable(network)
+            return math.inf if cost == UNBUILDABLE else float(sign * getattr(cost, name))
+
+        return int(sign * measure(least(space, measure, rng)))
 
     shares = [share for share in map(use, spent) if share <= 1] if use else []
     return SpaceSummary(
@@ -54,6 +65,7 @@ def summary_of(space: Space, use: Callable[[Cost], float] | None = None, near: f
         median=Cost(*(round(median(getattr(one, name) for one in spent)) for name in names)),
         largest=Cost(*(extreme(name, -1) for name in names)),
         draws=DRAWS,
+        unbuildable=len(drawn) - len(spent),
         keeping=len(shares) if use else None,
         near=sum(share >= near for share in shares) if use else None,
     )

@@ -1,6 +1,7 @@
 """What a run was asked to do: `Plan`, and the `Budget` and `Recipe` in it."""
 
 import hashlib
+import math
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,8 @@ from difflib import get_close_matches
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
-from nas.networks.graph import Cost
+from nas.errors import Error, shown
+from nas.networks.graph import UNBUILDABLE, Cost
 from nas.records.timing import Latency
 
 PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -43,6 +45,14 @@ class Budget:
     reference: str | None = None
     """The anchor that `latency_ratio` is a multiple of."""
 
+    def __post_init__(self) -> None:
+        for name, kinds in (("macs", int), ("params", int), ("peak", int), ("latency_ms", float | int)):
+            limit = getattr(self, name)
+            if limit is not None and (not isinstance(limit, kinds) or isinstance(limit, bool) or not limit > 0):
+                raise Error(f"{name} of a budget must be a {'whole ' * (kinds is int)}number above 0, got {limit!r}")
+        if (self.latency_ratio is None) != (self.reference is None):
+            raise Error(f"latency_ratio needs reference, the anchor it is a multiple of, got {self.latency_ratio!r}")
+
     @property
     def timed(self) -> bool:
         """Whether latency is limited."""
@@ -66,10 +76,12 @@ class Budget:
 
     def keeps(self, cost: Cost) -> bool:
         """Whether `cost` is within every limit."""
-        return all(getattr(cost, name) <= limit for name, limit in self.limits().items())
+        return cost != UNBUILDABLE and all(getattr(cost, name) <= limit for name, limit in self.limits().items())
 
     def use(self, cost: Cost) -> float:
         """The largest share of a limit on paper that `cost` takes, above 1 where one is broken; 1 without a limit."""
+        if cost == UNBUILDABLE:
+            return math.inf
         shares: list[float] = [getattr(cost, name) / limit for name, limit in self.limits().items()]
         return max(shares, default=1.0)
 
@@ -96,7 +108,7 @@ def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) 
     """The budget that `texts` spell, each a list joined by commas: `["25MFLOPs,0.4MParams"]`.
 
     `costs`: networks whose name stands for what they cost. Where a quantity is limited by such a network and by a
-    number, the number holds. Raises ValueError on an unknown unit, a limit that is not positive, or one given twice.
+    number, the number holds. Raises Error on an unknown unit, a limit that is not positive, or one given twice.
     """
     limits: dict[str, int] = {}
     implied: dict[str, int] = {}
@@ -104,7 +116,7 @@ def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) 
     reference: str | None = None
     for text in (item.strip() for item in ",".join(texts).split(",")):
         if not text:
-            raise ValueError(f"budget {','.join(texts)!r} has an empty item; {BUDGET_HELP}")
+            raise Error(f"budget {shown(','.join(texts))} has an empty item; {BUDGET_HELP}")
         if text in costs:
             cost = costs[text]()
             for name, spent in (("macs", cost.macs), ("params", cost.params), ("peak", cost.peak)):
@@ -112,30 +124,30 @@ def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) 
             continue
         if timed := re.fullmatch(rf"({NUMBER})\s*(ms|us)", text, re.IGNORECASE):
             if "latency_ms" in latency:
-                raise ValueError(f"budget {text!r} limits latency a second time; give each quantity once")
+                raise Error(f"budget {text!r} limits latency a second time; give each quantity once")
             latency["latency_ms"] = float(timed[1]) / (1 if timed[2].lower() == "ms" else 1000)
         elif timed := re.fullmatch(rf"(?:({NUMBER})x)?([\w.+-]+):ms", text, re.IGNORECASE):
             if timed[2] not in costs:
                 meant = "".join(f"did you mean {name}:ms? " for name in get_close_matches(timed[2], costs, n=1))
-                raise ValueError(f"budget {text!r} names no anchor; {meant}{BUDGET_HELP}")
+                raise Error(f"budget {text!r} names no anchor; {meant}{BUDGET_HELP}")
             if reference:
-                raise ValueError(f"budget {text!r} limits latency by an anchor a second time; give each quantity once")
+                raise Error(f"budget {text!r} limits latency by an anchor a second time; give each quantity once")
             costs[timed[2]]()  # raises where it was made for other images
             reference, latency["latency_ratio"] = timed[2], float(timed[1] or 1)
         if timed:
             if min(latency.values()) <= 0:
-                raise ValueError(f"budget {text!r} must be above 0; {BUDGET_HELP}")
+                raise Error(f"budget {text!r} must be above 0; {BUDGET_HELP}")
             continue
         match = re.fullmatch(rf"({NUMBER})\s*([kmg]?)({'|'.join(UNITS)})", text, re.IGNORECASE)
         if not match or len(match[1]) > 30:
             meant = "".join(f"did you mean {name}? " for name in get_close_matches(text, costs, n=1))
-            raise ValueError(f"budget {text!r} is not understood; {meant}{BUDGET_HELP}")
+            raise Error(f"budget {shown(text)} is not understood; {meant}{BUDGET_HELP}")
         name, prefixes, size = UNITS[match[3].lower()]
         limit = round(float(match[1]) * prefixes[match[2].lower()]) // size
         if limit < 1:
-            raise ValueError(f"budget {text!r} must allow at least 1; {BUDGET_HELP}")
+            raise Error(f"budget {text!r} must allow at least 1; {BUDGET_HELP}")
         if name in limits:
-            raise ValueError(f"budget {text!r} limits {name} a second time; give each quantity once")
+            raise Error(f"budget {text!r} limits {name} a second time; give each quantity once")
         limits[name] = limit
     on_paper = {**implied, **limits}
     return Budget(
@@ -172,22 +184,22 @@ class Meter:
     def __post_init__(self) -> None:
         for name in ("threads", "batch", "seconds", "precision", "timeout"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} of a measurement must be above 0, got {getattr(self, name)}")
+                raise Error(f"{name} of a measurement must be above 0, got {getattr(self, name)}")
         if self.runtime not in RUNTIMES:
-            raise ValueError(f"runtime {self.runtime!r} is unknown; one of {', '.join(RUNTIMES)}")
+            raise Error(f"runtime {self.runtime!r} is unknown; one of {', '.join(RUNTIMES)}")
         try:
             words = shlex.split(self.command) if self.command is not None else ["python"]
         except ValueError as error:
-            raise ValueError(f"--measure-command {self.command!r} cannot be read: {error}") from None
+            raise Error(f"--measure-command {self.command!r} cannot be read: {error}") from None
         if not words:
-            raise ValueError("--measure-command is empty; as in 'ssh pi python3 agent.py'")
+            raise Error("--measure-command is empty; as in 'ssh pi python3 agent.py'")
         elsewhere = self.device != "here"
         if elsewhere and self.runtime != "onnxruntime":
-            raise ValueError(f"runtime {self.runtime} measures on this machine only, not on {self.device!r}")
+            raise Error(f"runtime {self.runtime} measures on this machine only, not on {self.device!r}")
         if self.command is not None and not elsewhere:
-            raise ValueError("--measure-command needs --device NAME, which is what its figures are recorded under")
+            raise Error("--measure-command needs --device NAME, which is what its figures are recorded under")
         if elsewhere and self.command is None and not re.fullmatch(r"ray:[\w.-]+", self.device):
-            raise ValueError(
+            raise Error(
                 f'device {self.device!r} is reached by --measure-command (as in "ssh {self.device} python3 agent.py"), '
                 "or is ray:NAME, a Ray node with the resource NAME"
             )
@@ -332,19 +344,19 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.trials < 1:
-            raise ValueError(f"trials must be at least 1, got {self.trials}")
+            raise Error(f"trials must be at least 1, got {self.trials}")
         if self.wave < 1:
-            raise ValueError(f"wave must be at least 1, got {self.wave}")
+            raise Error(f"wave must be at least 1, got {self.wave}")
         unknown = [name for name in self.objective if name not in OBJECTIVES]
         if unknown or self.objective[:1] != ("accuracy",) or len(set(self.objective)) < len(self.objective):
-            raise ValueError(
+            raise Error(
                 f"objective must be accuracy, alone or followed by some of {', '.join(OBJECTIVES[1:])}, got "
                 f"{','.join(self.objective)!r}"
             )
         if self.proposals not in PROPOSALS:
-            raise ValueError(f"proposals {self.proposals!r} is unknown; one of {', '.join(PROPOSALS)}")
-        if not self.budget.limits() and not self.budget.timed:
-            raise ValueError(f"budget must set a limit; {BUDGET_HELP}")
+            raise Error(f"proposals {self.proposals!r} is unknown; one of {', '.join(PROPOSALS)}")
+        if self.dataset and not self.budget.limits() and not self.budget.timed:
+            raise Error(f"budget must set a limit; {BUDGET_HELP}")
 
 
 DATASETS = {

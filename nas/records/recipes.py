@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import cos, pi
 from typing import Literal, TypeAlias
 
+from nas.errors import Error
 from nas.networks.architecture import Arch
 from nas.records.plan import Recipe
 
@@ -42,7 +43,7 @@ class TrainingRecipe:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "lr"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} of a training must be above 0, got {getattr(self, name)}")
+                raise Error(f"{name} of a training must be above 0, got {getattr(self, name)}")
 
     def lr_at(self, step: int, steps: int) -> float:
         """The learning rate of step `step`, from 0, of `steps` in all."""
@@ -130,7 +131,7 @@ class TrainingPlan:
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must be different and at least one, got {list(self.seeds)}")
+            raise Error(f"seeds must be different and at least one, got {list(self.seeds)}")
 
 
 @dataclass(frozen=True, slots=True)

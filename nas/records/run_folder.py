@@ -4,6 +4,7 @@
     trials.jsonl    a line for each finished trial: the record of the run, from which everything else follows
     study.log       the same trials as an Optuna journal, for Optuna's own tools (written by search_strategy)
     best/arch.json  the best network so far
+    space.py        a copy of the file that the space was read from, where it is of the user's own
     latencies.jsonl a line for each network that was measured, and one for the reference network before them
     proposed.jsonl  of each wave: how many networks it is to train, then how many were drawn, and what refused them
     calibration.json, recipes.json   of a calibration: what it found, and the trainings that it compares
@@ -31,6 +32,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from nas.errors import Error
 from nas.records.atomic_files import append_line, drop_torn_line, lines_of, put_whole, values_of
 from nas.records.plan import Plan
 from nas.records.recipes import TrainingPlan
@@ -46,7 +48,7 @@ Restore: TypeAlias = Callable[[Trial], Trial]
 PLAN_OF_TRAINING = ("training", "course")  # the second: before 0.17
 
 
-class RunInUse(ValueError):
+class RunInUse(Error):
     """Another process is at work in the run."""
 
 
@@ -71,6 +73,11 @@ class Run:
         return self.path / "best" / "arch.json"
 
     @property
+    def space_file(self) -> Path:
+        """Where a copy lies of the file that a space of the user's own was read from."""
+        return self.path / "space.py"
+
+    @property
     def export(self) -> Path:
         """Where the exported files lie."""
         return self.path / "export"
@@ -85,9 +92,9 @@ class Run:
 
 
 def create(path: Path, asked: Plan | TrainingPlan) -> Run:
-    """A new run in folder `path`, with what was asked on disk. Raises ValueError where `path` exists already."""
+    """A new run in folder `path`, with what was asked on disk. Raises Error where `path` exists already."""
     if path.exists():
-        raise ValueError(f"{path} exists already; resume it with --resume {path}, or choose another --run name")
+        raise Error(f"{path} exists already; resume it with --resume {path}, or choose another --run name")
     making = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         making.mkdir(parents=True)
@@ -101,7 +108,7 @@ def create(path: Path, asked: Plan | TrainingPlan) -> Run:
         making.rename(path)
     except OSError as error:
         shutil.rmtree(making, ignore_errors=True)
-        raise ValueError(f"{path} cannot be made: {error}") from None
+        raise Error(f"{path} cannot be made: {error}") from None
     return Run(path)
 
 
@@ -115,12 +122,12 @@ def free_name(folder: Path, stem: str) -> Path:
 
 
 def open_run(path: Path) -> tuple[Run, Plan]:
-    """The run in folder `path` and its plan. Raises ValueError where it is none or its plan cannot be read."""
+    """The run in folder `path` and its plan. Raises Error where it is none or its plan cannot be read."""
     file = path / "plan.json"
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError):
-        raise ValueError(f"{path} is no run: it has no readable plan.json; runs lie in runs/NAME") from None
+        raise Error(f"{path} is no run: it has no readable plan.json; runs lie in runs/NAME") from None
     return Run(path), from_json(Plan, text, str(file))
 
 
@@ -135,11 +142,11 @@ def is_calibration(path: Path) -> bool:
 
 
 def open_training(path: Path) -> tuple[Run, TrainingPlan]:
-    """The full training in folder `path`, and what was asked. Raises ValueError where it is none, or unreadable."""
+    """The full training in folder `path`, and what was asked. Raises Error where it is none, or unreadable."""
     for name in PLAN_OF_TRAINING:
         if plan := read_value(Run(path), name, TrainingPlan):
             return Run(path), plan
-    raise ValueError(f"{path} is no full training: it has no training.json; nas train makes one")
+    raise Error(f"{path} is no full training: it has no training.json; nas train makes one")
 
 
 @contextmanager
@@ -165,7 +172,7 @@ def locked(run: Run) -> Iterator[None]:
 def read_trials(run: Run, restore: Restore = restored) -> tuple[list[Trial], list[str]]:
     """The trials on disk by index, and a line for each record that cannot be read.
 
-    `restore` gives a record, whose network is plain data as read, its network; it raises ValueError where that is not
+    `restore` gives a record, whose network is plain data as read, its network; it raises Error where that is not
     the record's. A torn last line, which is what a killed process leaves, is passed over in silence.
     """
     file = run.path / "trials.jsonl"
@@ -191,7 +198,7 @@ def read_trials(run: Run, restore: Restore = restored) -> tuple[list[Trial], lis
 
 def append_trial(run: Run, trial: Trial) -> None:
     """Puts `trial` on disk. Needs the run's lock."""
-    append_line(run.path / "trials.jsonl", to_json(trial))
+    append_line(run.path / "trials.jsonl", to_json(trial, own=repr))
 
 
 def append_score(run: Run, index: int, arch_id: str, score: Score) -> None:
@@ -224,7 +231,7 @@ class Measured:
 
 def append_measured(run: Run, measured: Measured) -> None:
     """Puts a latency on disk. Needs the run's lock."""
-    append_line(run.path / "latencies.jsonl", to_json(measured))
+    append_line(run.path / "latencies.jsonl", to_json(measured, own=repr))
 
 
 def read_measured(run: Run) -> list[Measured]:
@@ -288,7 +295,7 @@ def read_sessions(run: Run) -> list[Session]:
 def write_best(run: Run, trial: Trial) -> None:
     """Makes the network of `trial` the run's best."""
     run.best_arch.parent.mkdir(exist_ok=True)
-    put_whole(run.best_arch, (to_json(trial.arch, indent=1) + "\n").encode())
+    put_whole(run.best_arch, (to_json(trial.arch, indent=1, own=repr) + "\n").encode())
 
 
 def write_value(run: Run, name: str, value: object) -> None:
@@ -297,14 +304,14 @@ def write_value(run: Run, name: str, value: object) -> None:
 
 
 def read_value(run: Run, name: str, cls: type[T]) -> T | None:
-    """The value NAME.json of the run, None where there is none. Raises ValueError where it cannot be read."""
+    """The value NAME.json of the run, None where there is none. Raises Error where it cannot be read."""
     file = run.path / f"{name}.json"
     try:
         text = file.read_text()
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read: {error}") from None
+        raise Error(f"{file} cannot be read: {error}") from None
     return from_json(cls, text, str(file))
 
 

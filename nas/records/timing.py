@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from nas.errors import Error
 from nas.networks.architecture import Arch
 
 
@@ -36,7 +37,7 @@ class Latency:
             if name == "ratio" and values == [None] * 3:
                 continue
             if not all(isinstance(value, float) and 0 < value < 1e9 for value in values) or values != sorted(values):
-                raise ValueError(f"{', '.join(ends)} must be positive and in order, got {values}")
+                raise Error(f"{', '.join(ends)} must be positive and in order, got {values}")
 
 
 @dataclass(frozen=True, slots=True)

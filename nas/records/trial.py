@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from nas.errors import Error
 from nas.networks.architecture import Arch, arch_id, cost
 from nas.networks.graph import Cost
 from nas.networks.space import Choices
@@ -86,12 +87,12 @@ def identity(network: Any) -> str:
 def restored(trial: Trial) -> Trial:
     """`trial` as read from disk, with plain data as its network, with its `Arch`.
 
-    Raises ValueError where the network is none, or not that of the record.
+    Raises Error where the network is none, or not that of the record.
     """
     trial = replace(trial, arch=from_data(Arch, trial.arch, "arch"))
     found = (arch_id(trial.arch), cost(trial.arch))
     if found != (trial.arch_id, trial.cost):
-        raise ValueError(f"arch is not {trial.arch_id} of {trial.cost}: it is {found[0]} of {found[1]}")
+        raise Error(f"arch is not {trial.arch_id} of {trial.cost}: it is {found[0]} of {found[1]}")
     return trial
 
 

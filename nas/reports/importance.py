@@ -12,6 +12,7 @@ from math import exp
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.errors import Error
 from nas.networks.space import Label
 from nas.records.statistics import FEWEST, AxisShare, ChoiceEffect, Estimate, KnobImportance
 from nas.records.trial import Trial, merit
@@ -27,13 +28,11 @@ OWN = ("width", "depth", "stride")  # of a stage
 def importance_of(search: SearchRun, axes: bool = True) -> KnobImportance:
     """Which knobs the scores of a search depend on; without the shares of `axes`, which take seconds, where not wanted.
 
-    Raises ValueError where it has trained fewer than 8 networks besides the anchors.
+    Raises Error where it has trained fewer than 8 networks besides the anchors.
     """
     drawn = drawn_of(search.trials)
     if len(drawn) < LEAST:
-        raise ValueError(
-            f"importance needs {LEAST} trained networks besides the anchors, got {len(drawn)}: {search.run}"
-        )
+        raise Error(f"importance needs {LEAST} trained networks besides the anchors, got {len(drawn)}: {search.run}")
     recipe = search.plan.recipe
     merits = [merit(trial.scores[0], recipe.judge) for trial in drawn]
     choices = effects(drawn, merits)

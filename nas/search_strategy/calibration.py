@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
+from nas.errors import Error
 from nas.execution.environment import at_work
 from nas.execution.jobs import Evaluate, Job, Tick, Workers
-from nas.networks.architecture import Arch, cost
+from nas.networks.architecture import Arch, cost, cost_or_unbuildable
 from nas.networks.space import Space, axes, encode
 from nas.records.plan import LONGER, Plan, Recipe, Rung, derived_seed
 from nas.records.recipes import Recipes, References
@@ -68,13 +69,14 @@ def evaluate_by_recipe(plan: Plan, recipes: Sequence[Recipe]) -> Evaluate:
 def diverse(plan: Plan, space: Space, number: int, first: Sequence[Arch]) -> list[Candidate]:
     """`number` networks that keep the budget and come near it: `first`, then each the farthest from those before.
 
-    Raises ValueError where there are not as many.
+    Raises Error where there are not as many.
     """
     describer = Describer(axes(space))
     chosen = [Candidate(arch, encode(space, arch), cost(arch), identity(arch)) for arch in first[:number]]
-    others = Sampler(plan, space, cost).propose(0, max(DRAWN, 3 * number), (), {candidate.id for candidate in chosen})
+    sampler, seen = Sampler(plan, space, cost_or_unbuildable), {candidate.id for candidate in chosen}
+    others = sampler.propose(0, max(DRAWN, 3 * number), (), seen)
     if len(chosen) + len(others) < number:
-        raise ValueError(f"space {space.name} has no {number} networks that keep {plan.budget}; ask for fewer")
+        raise Error(f"space {space.name} has no {number} networks that keep {plan.budget}; ask for fewer")
     rows = {c.id: describer(c.arch, c.choices, c.cost).choices for c in (*chosen, *others)}
     while len(chosen) < number and others:
         apart = [min((float(np.abs(rows[c.id] - rows[o.id]).sum()) for o in chosen), default=0.0) for c in others]

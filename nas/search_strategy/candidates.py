@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from nas.errors import Error
 from nas.networks.graph import Cost
 from nas.networks.space import Choices, Space, least
 from nas.records.plan import Plan
@@ -45,14 +46,14 @@ def candidate_of(trial: Trial) -> Candidate:
 def cheapest(space: Space, plan: Plan, rng: random.Random, costs: Costs) -> Any:
     """The network of `space` that takes the smallest share of the budget; of equal ones, that with the fewest MACs.
 
-    Raises ValueError where even that one is over it. It is found by descent: exact for one limit, and as far as a
+    Raises Error where even that one is over it. It is found by descent: exact for one limit, and as far as a
     descent sees for several at once.
     """
     arch = least(space, lambda a: (plan.budget.use(costs(a)), costs(a).macs), rng)
     smallest = costs(arch)
     if not plan.budget.keeps(smallest):
         spent = [f"{getattr(smallest, name):,} {QUANTITIES[name]}" for name in plan.budget.limits()]
-        raise ValueError(
+        raise Error(
             f"no network of space {space.name} keeps the budget {plan.budget}: the smallest has "
             f"{' and '.join(spent)} at {plan.resolution}x{plan.resolution}; raise --budget or take another --space"
         )

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from nas.errors import Error
 from nas.execution.environment import at_work
 from nas.execution.jobs import Job, Stopped, Workers
-from nas.networks.architecture import Anchor, cost
+from nas.networks.architecture import Anchor, cost_or_unbuildable
 from nas.networks.space import Space, encode
 from nas.records.pareto import point, ranks
 from nas.records.plan import Plan
@@ -57,7 +58,7 @@ def search(
     workers: Workers,
     watch: Watch = lambda _: None,
     halt: Halt | None = None,
-    costs: Costs = cost,
+    costs: Costs = cost_or_unbuildable,
     restore: Restore = restored,
     measure: tuple[Measure, Any] | None = None,
 ) -> SearchOutcome:
@@ -67,10 +68,11 @@ def search(
     failed trial, with its traceback. Ends early where no new network keeps the budget, or where `halt` says so.
     `restore`: see `nas.records.run_folder.read_trials`. `measure`: what gives the latency of a network, and the network
     that latencies are scaled by; needed where the plan asks for latency. Raises RunFailed after three failures in a row
-    or where a latency cannot be had, RunInUse where another process works in `run`, OSError where the disk refuses.
+    or where a latency cannot be had, Error where the first answer of all shows that what was asked is at fault,
+    RunInUse where another process works in `run`, OSError where the disk refuses.
     """
     if plan.timed and not measure:
-        raise ValueError("the plan asks for latency: say what measures it")
+        raise Error("the plan asks for latency: say what measures it")
     halt = halt or Halt()
     with at_work(run):
         log = TrialLog(run, space, plan, restore)
@@ -236,6 +238,8 @@ def _trained(
     try:
         for job, outcome in workers.run(jobs, lambda job, images: tracker.tick(*entries[job.key], images), halt):
             entry, rung = entries.pop(job.key)
+            if outcome.refused and not log.scored:  # the very first answer: what was asked is at fault
+                raise Error(outcome.error)
             log.keep(entry, outcome)
             tracker.done(entry, rung, trained=True)
             if log.failures >= FAILURES:

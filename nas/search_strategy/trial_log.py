@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from nas.errors import Error
 from nas.execution.jobs import JobResult
 from nas.networks.space import Space
 from nas.records.plan import Plan
@@ -58,6 +59,8 @@ class TrialLog:
         self.trials = {trial.index: trial for trial in read_trials(run, restore)[0]}
         self.ended = Counter(trial.state for trial in self.trials.values())
         self.scores = read_scores(run)
+        self.scored = bool(self.scores) or any(trial.scores for trial in self.trials.values())
+        """Whether any network has a score."""
         self.failures = 0  # in a row
         self.waves: dict[int, list[Trial]] = {}  # as earlier processes left them
         for index in sorted(self.trials):
@@ -97,7 +100,7 @@ class TrialLog:
             entry.error = outcome.error
             self.end(entry, "failed")
             return
-        self.failures = 0
+        self.failures, self.scored = 0, True
         last = outcome.score.rung == len(self.plan.recipe.rungs) - 1
         if (
             not last
@@ -155,15 +158,15 @@ class TrialLog:
 def extend_run(run: Run, trials: int, rivals: int) -> None:
     """Makes a search train `trials` networks in all; `rivals` is how many anchors keep its budget.
 
-    Raises ValueError where it was to have more, or was to train some of the anchors only: those would come before
+    Raises Error where it was to have more, or was to train some of the anchors only: those would come before
     what it has trained. RunInUse where another process is at work in it.
     """
     with locked(run):
         _, plan = open_run(run.path)
         if trials < plan.trials:
-            raise ValueError(
+            raise Error(
                 f"{run.path} is to train {plan.trials} networks, {trials} are fewer; give more, or leave it out"
             )
         if plan.trials < rivals and trials > plan.trials:
-            raise ValueError(f"{run.path} was to train {plan.trials} of {rivals} anchors only; begin a new run")
+            raise Error(f"{run.path} was to train {plan.trials} of {rivals} anchors only; begin a new run")
         write_value(run, "plan", replace(plan, trials=trials))

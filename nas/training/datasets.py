@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas.errors import Error
 from nas.records.plan import DATASETS
 
 VALIDATION = 0.2
@@ -72,12 +73,12 @@ class Data:
 def shrunk(data: Data, resolution: int) -> Data:
     """`data` with images of `resolution` x `resolution`, each pixel the mean of those it stands for; as it is if equal.
 
-    Raises ValueError where `resolution` does not divide the images' own.
+    Raises Error where `resolution` does not divide the images' own.
     """
     if resolution == data.resolution:
         return data
     if data.resolution % resolution:
-        raise ValueError(f"resolution must divide {data.resolution}, got {resolution}")
+        raise Error(f"resolution must divide {data.resolution}, got {resolution}")
     by = data.resolution // resolution
 
     def smaller(images: Images) -> Images:
@@ -91,12 +92,12 @@ def shrunk(data: Data, resolution: int) -> Data:
 def load(name: str, folder: str | None = None) -> Data:
     """Training and validation images of dataset `name`; see DATASETS. Test images are not read.
 
-    `folder`: where the dataset lies; None: ~/.cache/nas, filled by a download where need be. Raises ValueError,
+    `folder`: where the dataset lies; None: ~/.cache/nas, filled by a download where need be. Raises Error,
     with the ways out, on an unknown name and on data that is missing, truncated or tampered with.
     """
     pixels, labels, classes = _read(name, folder, "train")
     if len(classes) < 2:
-        raise ValueError(f"dataset {name} has one class, {classes[0]!r}; a classifier needs two or more")
+        raise Error(f"dataset {name} has one class, {classes[0]!r}; a classifier needs two or more")
     from sklearn.model_selection import train_test_split
 
     try:
@@ -104,7 +105,7 @@ def load(name: str, folder: str | None = None) -> Data:
             torch.arange(len(labels)).numpy(), test_size=VALIDATION, stratify=labels.numpy(), random_state=SPLIT_SEED
         )
     except ValueError as error:
-        raise ValueError(f"dataset {name}: no validation split can be made: {error}") from None
+        raise Error(f"dataset {name}: no validation split can be made: {error}") from None
     parts = []
     for index in (train, val):
         chosen = torch.from_numpy(index)
@@ -122,14 +123,14 @@ def load_test(name: str, folder: str | None = None) -> Images:
 
 def _read(name: str, folder: str | None, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     if folder and (name == "digits" or name.startswith("folder:")):
-        raise ValueError(f"dataset {name} takes no --data; leave it out, or give an image folder as folder:PATH")
+        raise Error(f"dataset {name} takes no --data; leave it out, or give an image folder as folder:PATH")
     if name == "digits":
         return _digits(part)
     if name in _CIFAR_FOLDER:
         return _cifar(name, folder, part)
     if name.startswith("folder:"):
         return _folder(Path(name.removeprefix("folder:")).expanduser(), part)
-    raise ValueError(f"dataset {name!r} is unknown; one of {', '.join(DATASETS)}")
+    raise Error(f"dataset {name!r} is unknown; one of {', '.join(DATASETS)}")
 
 
 def _interleaved(labels: Tensor) -> Tensor:
@@ -178,28 +179,26 @@ def _cifar(name: str, folder: str | None, part: str) -> tuple[Tensor, Tensor, tu
             dataset = kind(root, train=part == "train", download=folder is None)
     except (RuntimeError, OSError, EOFError) as error:
         what = "is missing, truncated or changed (MD5)" if folder else f"cannot be downloaded ({error})"
-        raise ValueError(f"dataset {name} {what} in {root}; {ways_out}") from None
+        raise Error(f"dataset {name} {what} in {root}; {ways_out}") from None
     return torch.from_numpy(dataset.data), torch.tensor(dataset.targets), tuple(dataset.classes)
 
 
 def _same_classes(root: Path) -> None:
-    """Raises ValueError where train/ and test/ do not hold the same classes, which would shift labels in silence."""
+    """Raises Error where train/ and test/ do not hold the same classes, which would shift labels in silence."""
     train, test = ({path.name for path in (root / part).iterdir() if path.is_dir()} for part in ("train", "test"))
     if train != test:
         name = min(train ^ test)
         has, lacks = ("train", "test") if name in train else ("test", "train")
-        raise ValueError(
-            f"dataset folder:{root} has class {name!r} in {has}/ and not in {lacks}/; both need all classes"
-        )
+        raise Error(f"dataset folder:{root} has class {name!r} in {has}/ and not in {lacks}/; both need all classes")
 
 
 def _opened(path: str) -> Any:
-    """The image in a file, in RGB. Raises ValueError where its levels may not fit into 8 bits: PIL cuts them off."""
+    """The image in a file, in RGB. Raises Error where its levels may not fit into 8 bits: PIL cuts them off."""
     from PIL import Image
 
     with Image.open(path) as image:
         if image.mode[0] in "IF":
-            raise ValueError(f"it has more than 8 bits a level (PIL's mode {image.mode}); make it an 8-bit image")
+            raise Error(f"it has more than 8 bits a level (PIL's mode {image.mode}); make it an 8-bit image")
         return image.convert("RGB")
 
 
@@ -210,7 +209,7 @@ def _folder(root: Path, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
 
     for needed in ("train", "test"):
         if not (root / needed).is_dir():
-            raise ValueError(f"dataset folder:{root} has no {needed}/; it needs train/CLASS/* and test/CLASS/*")
+            raise Error(f"dataset folder:{root} has no {needed}/; it needs train/CLASS/* and test/CLASS/*")
     _same_classes(root)
     resize = v2.Compose([v2.PILToTensor(), v2.Resize((RESOLUTION, RESOLUTION), antialias=True)])
     images, path = [], str(root / part)
@@ -219,6 +218,6 @@ def _folder(root: Path, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         for path, _ in dataset.samples:
             images.append(resize(_opened(path)))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL makes of a broken file
-        raise ValueError(f"{path} cannot be read: {error}; mend or remove it, or take --dataset digits") from None
+        raise Error(f"{path} cannot be read: {error}; mend or remove it, or take --dataset digits") from None
     pixels = torch.stack(images).permute(0, 2, 3, 1).contiguous()
     return pixels, torch.tensor(dataset.targets), tuple(dataset.classes)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nas.errors import Error
 from nas.execution.environment import at_work, versions
 from nas.execution.jobs import Job, Workers
 from nas.models.weights import put, read, to_bytes
@@ -125,7 +126,7 @@ def info_of(plan: TrainingPlan, data: Data) -> WeightsInfo:
 def train(run: Run, plan: TrainingPlan, workers: Workers, watch: Watch = lambda _: None) -> TrainingResult:
     """What came of `plan`, whose folder is `run`: all seeds trained, then the test images read once.
 
-    A training that has ended is not trained, nor its test images read, again. Raises ValueError where a checkpoint
+    A training that has ended is not trained, nor its test images read, again. Raises Error where a checkpoint
     cannot be resumed, RunFailed where a seed's training fails.
     """
     with at_work(run):
@@ -224,27 +225,27 @@ def _device() -> str:
 def teacher_from(file: Path, data: Data) -> Teacher:
     """The teacher whose weights lie in `file`, for students on `data`.
 
-    Raises ValueError where they do not say of which network they are, or it was trained for other images.
+    Raises Error where they do not say of which network they are, or it was trained for other images.
     """
     tensors, info = read(file)
     if info is None:
-        raise ValueError(f"teacher {file} does not hold its architecture; take weights that nas train has made")
+        raise Error(f"teacher {file} does not hold its architecture; take weights that nas train has made")
     put(network(info.arch), tensors, f"weights {file}")
     theirs = info.classes, info.arch.resolution, info.mean, info.std
     if theirs != (data.classes, data.resolution, data.mean, data.std):
-        raise ValueError(f"teacher {file} was trained on {info.dataset}, which is not {data.name} as it is here")
+        raise Error(f"teacher {file} was trained on {info.dataset}, which is not {data.name} as it is here")
     return Teacher(str(file.absolute()), _digest(file))
 
 
 @cache
 def load_teacher(teacher: Teacher | None) -> nn.Module | None:
-    """The teacher, ready to answer. Raises ValueError where its file is no longer what it was."""
+    """The teacher, ready to answer. Raises Error where its file is no longer what it was."""
     if teacher is None:
         return None
     file = Path(teacher.weights)
     tensors, info = read(file)
     if _digest(file) != teacher.digest or info is None:
-        raise ValueError(f"teacher {file} is not the file any more that this training was begun with")
+        raise Error(f"teacher {file} is not the file any more that this training was begun with")
     model = network(info.arch)
     put(model, tensors, f"weights {file}")
     return model.requires_grad_(False)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
+from nas.errors import Error
 from nas.models.torch_model import build
 from nas.networks.architecture import Arch
 from nas.records.plan import derived_seed
@@ -103,7 +104,7 @@ def state(learner: Learner) -> bytes:
 
 
 def restored_learner(plan: TrainingPlan, seed: int, content: bytes, place: str) -> Learner:
-    """The learner whose `state` is `content`, read from `place`. Raises ValueError where it is of another training."""
+    """The learner whose `state` is `content`, read from `place`. Raises Error where it is of another training."""
     learner = new_learner(plan, seed)
     try:
         kept = torch.load(io.BytesIO(content), map_location=device(), weights_only=True)
@@ -114,7 +115,7 @@ def restored_learner(plan: TrainingPlan, seed: int, content: bytes, place: str) 
         learner.history = from_data(History, json.loads(kept["history"]))
     except Exception as error:  # of zip files, pickles and shapes: torch has no class of its own for them
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ValueError(
+        raise Error(
             f"{place} cannot be resumed, it is truncated or of another network ({reason}); delete it to begin "
             "this seed again"
         ) from None

@@ -200,9 +200,15 @@ def test_rungs_of_ones_own_need_an_evaluate() -> None:
 
 
 def test_a_score_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match="evaluate must give a finite score, got nan"):
-        search(LAYERS, "30MFLOPs", lambda _net, _rung: float("nan"), cost=macs, run=tmp_path / "run")
-    assert [t.state for t in read_trials(open_run(tmp_path / "run")[0], lambda t: t)[0]] == ["failed"] * 3
+    scores = iter([1.0])
+
+    def diverging(_network: object, _rung: int) -> float:
+        return next(scores, math.nan)
+
+    with pytest.raises(RunFailed, match=r"evaluate must return a finite number, but .*diverging returned nan"):
+        search(LAYERS, "30MFLOPs", diverging, cost=macs, run=tmp_path / "run")
+    states = [trial.state for trial in read_trials(open_run(tmp_path / "run")[0], lambda trial: trial)[0]]
+    assert states == ["complete", "failed", "failed", "failed"]
 
 
 def test_axes_are_all_there() -> None:

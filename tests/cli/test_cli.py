@@ -55,7 +55,7 @@ def entries(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((), "--budget is missing; a budget is a number and a unit"),
+        ((), "budget is missing; a budget is a number and a unit"),
         (("--budget", "25MFLOP5"), "budget '25MFLOP5' is not understood"),
         (("--budget", "lowres-mobilnet"), "budget 'lowres-mobilnet' is not understood; did you mean lowres-mobilenet?"),
         (
@@ -254,13 +254,13 @@ def test_profile_builds_and_counts_again_when_told(here: Path) -> None:
         (("nowhere.json",), "nowhere.json cannot be read ([Errno 2] No such file or directory"),
         (("runs",), "runs/best/arch.json cannot be read"),
         (("",), "network '' is unknown"),
-        (("a" * 300,), "is unknown"),
+        (("a" * 300,), "must have parts of at most 200 letters"),
         (("latin.json",), "latin.json cannot be read ('utf-8' codec"),
         (("dropout.json", "--check"), "head: dropout must be at least 0 and below 1"),
         (("broken.json",), "broken.json is not JSON"),
         (("other.json",), "other.json.stem is missing"),
         (("misfit.json",), "stages.0: width must be even for a shuffle block, got 117"),
-        (("lowres-mobilenet", "--resolution", "0"), "resolution must be a whole number of at least 1, got 0"),
+        (("lowres-mobilenet", "--resolution", "0"), "resolution must be at least 1, got 0"),
         (("squeezenet", "--resolution", "8"), "does not fit a map of"),
     ],
 )

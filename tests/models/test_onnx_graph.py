@@ -15,7 +15,8 @@ from nas.models.onnx_graph import onnx_bytes, onnx_model
 from nas.models.torch_model import build
 from nas.networks.architecture import Arch, Block, cost, walk
 from nas.networks.space import sample
-from search_spaces import ANCHORS, LIGHTWEIGHT
+from search_spaces import ANCHORS, LIGHTWEIGHT, SPACES
+from tests.conftest import buildable
 
 SMALL = [anchor for anchor in ANCHORS.values() if anchor.arch.resolution == 32]
 
@@ -55,6 +56,32 @@ def test_anchors_compute_what_torch_computes(anchor: object) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_random_networks_compute_what_torch_computes(seed: int) -> None:
     assert difference(sample(LIGHTWEIGHT, random.Random(seed)), images=1 + seed % 3) < 1e-5
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", SPACES)
+def test_so_do_networks_of_every_space(name: str, seed: int) -> None:
+    assert difference(buildable(SPACES[name], seed)) < 1e-5
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_networks_of_every_space_are_trained(name: str) -> None:
+    torch.manual_seed(0)
+    arch = buildable(SPACES[name], 2, 10_000_000)
+    model, images, labels = build(arch), torch.randn(16, 3, 32, 32), torch.arange(16) % 10
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+    losses = []
+    for _ in range(12):
+        loss = nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_the_anchors_and_networks_above_hold_every_block_kind() -> None:

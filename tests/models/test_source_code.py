@@ -17,7 +17,8 @@ from nas.models.weights import packed
 from nas.networks.architecture import Arch, Block, cost, walk
 from nas.networks.space import sample
 from nas.records.results import WeightsInfo
-from search_spaces import ANCHORS, LIGHTWEIGHT
+from search_spaces import ANCHORS, LIGHTWEIGHT, SPACES
+from tests.conftest import buildable
 from tests.models.test_onnx_graph import lived_in
 
 SEEDS = range(12)
@@ -29,6 +30,7 @@ LARGER: dict[str, Arch] = {  # at 64 pixels where the same layers fit them
     for anchor in ANCHORS.values()
     if anchor.arch.resolution != 32
 }
+LARGER |= {f"{name}-random-{seed}": buildable(space, seed) for name, space in SPACES.items() for seed in range(3)}
 LARGER |= {name: NETWORKS.pop(name) for name in HEAVY}
 ALONE = """
 import importlib.util, json, sys

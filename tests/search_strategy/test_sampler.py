@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.networks.architecture import Arch, arch_id, cost
+from nas.networks.architecture import Arch, arch_id, cost, cost_or_unbuildable
 from nas.networks.space import decode, encode, fitted, shared
 from nas.records.plan import Budget, Plan
 from nas.search_strategy.candidates import Candidate, ScoredCandidate
@@ -20,11 +20,11 @@ from tests.conftest import RECIPE, plan_for
 @given(seed=st.integers(0, 2**32), macs=st.sampled_from((5_000_000, 15_000_000, 25_000_000, 80_000_000)))
 def test_a_network_lands_on_the_budget_or_nearer_to_it(name: str, seed: int, macs: int) -> None:
     def away(network: Arch) -> float:
-        use = cost(network).macs / macs
+        use = cost_or_unbuildable(network).macs / macs
         return max(use - 1, NEAR - use, 0.0)
 
-    sampler = Sampler(plan_for(Budget(macs), SPACES[name]), SPACES[name], cost)
-    free = Sampler(plan_for(Budget(10**12), SPACES[name]), SPACES[name], cost)
+    sampler = Sampler(plan_for(Budget(macs), SPACES[name]), SPACES[name], cost_or_unbuildable)
+    free = Sampler(plan_for(Budget(10**12), SPACES[name]), SPACES[name], cost_or_unbuildable)
     _, start, _ = free.random_near_budget(
         random.Random(seed), 0.0
     )  # where all are on the budget, it stays as it was drawn
