@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nas.api.report import importance as importance
     from nas.api.report import report as report
     from nas.api.report import show as show
+    from nas.api.samplers import GPSampler as GPSampler
+    from nas.api.samplers import suggest as suggest
     from nas.api.search import search as search
     from nas.api.train import train as train
     from nas.errors import Error as Error
@@ -51,6 +53,7 @@ MODULES = {
     "nas.api.networks": ("anchors", "diagram", "measure", "profile", "projections", "space"),
     "nas.api.report": ("compare", "dashboard", "importance", "report", "show"),
     "nas.reports.comparison": ("Result",),
+    "nas.api.samplers": ("GPSampler", "suggest"),
     "nas.api.search": ("search",),
     "nas.api.train": ("train",),
     "nas.errors": ("Error",),

@@ -18,7 +18,7 @@ from nas.networks.architecture import Arch, arch_id, cost, cost_or_unbuildable
 from nas.networks.space import Space, sample
 from nas.records.plan import Budget, Plan, Recipe, Rung
 from nas.records.trial import Score, Trial
-from nas.search_strategy import sampler
+from nas.search_strategy import proposer
 from search_spaces import LOWRES
 
 settings.register_profile("untimed", deadline=None)  # no test asserts a wall-clock time
@@ -81,7 +81,7 @@ def small_pools() -> Iterator[None]:
     """Proposals from fewer networks: what is tested does not hang on their number, the time does."""
     with pytest.MonkeyPatch.context() as patched:
         for name, number in SMALLER.items():
-            patched.setattr(sampler, name, number)
+            patched.setattr(proposer, name, number)
         yield
 
 

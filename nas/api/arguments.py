@@ -8,6 +8,7 @@ import inspect
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -72,14 +73,21 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     Whole numbers of another library's type (numpy's, say) become Python's own.
     """
     signature = inspect.signature(function)
+    called_nas = f"nas.{function.__qualname__.removesuffix('.__init__')}"
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = signature.bind(*args, **kwargs)
+        try:
+            given = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            unknown = [name for name in kwargs if name not in signature.parameters]
+            near = get_close_matches(unknown[0], signature.parameters, n=1) if unknown else []
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise TypeError(f"{called_nas} {error}{meant}") from None
         hints = _hints(function)
         for name, value in given.arguments.items():
             if name in hints:
-                given.arguments[name] = _checked(f"nas.{function.__name__}", name, value, hints[name])
+                given.arguments[name] = _checked(called_nas, name, value, hints[name])
         return function(*given.args, **given.kwargs)
 
     return call
@@ -90,6 +98,8 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations that can be read; those that are there for type checkers alone say only what is a function."""
     hints: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.annotation is parameter.empty:  # self
+            continue
         holder = types.SimpleNamespace(__annotations__={name: parameter.annotation})
         try:
             hints |= get_type_hints(holder, vars(inspect.getmodule(function)))

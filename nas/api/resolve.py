@@ -49,6 +49,14 @@ def one_of(names: Sequence[N], name: str | None, what: str) -> N | None:
     return found
 
 
+def fitted_space(space: Space) -> Space:
+    """`space` for such images as anchors are compared on, 10 classes; networks of a user's own as they are."""
+    try:
+        return fitted(space, RESOLUTION, 10)
+    except Error:  # they are no architectures
+        return space
+
+
 def space_of(space: SpaceLike) -> Space:
     """The search space called `space`, the one in a file, FILE.py:NAME, or the one that is given."""
     if not isinstance(space, str):

@@ -52,6 +52,8 @@ from nas.reports.comparison import Result
 from nas.search_strategy.candidates import cheapest
 
 if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
     from nas.execution.jobs import Evaluate, Tick
     from nas.search_strategy.latency_limit import Measure
     from nas.search_strategy.progress import Halt, Watch
@@ -73,7 +75,7 @@ def search(
     trials: int | None = None,
     seed: int = 0,
     objective: str = "accuracy",
-    proposals: str = "surrogate",
+    sampler: "str | BaseSampler | type[BaseSampler]" = "gp",
     rungs: int = 1,
     wave: int | None = None,
     cost: Callable[[Any], Cost | float] | None = None,
@@ -105,8 +107,9 @@ def search(
     and none for an `evaluate`. `cost`: what a network of your own costs, a `Cost` or a number of MACs, where a budget
     limits that; what an architecture costs is known.
     `objective`: "accuracy", or a front of it against costs: "accuracy,macs". `trials`: networks to train, anchors among
-    them; by default 64, on digits 24. `proposals`: "random" leaves them to chance, to compare with. `wave`: networks
-    proposed before the result of any is used; 8, or 4 for an `evaluate`.
+    them; by default 64, on digits 24. `sampler`: who proposes them, see `nas.records.plan.SAMPLERS`; or one of
+    Optuna's kind, as a value or MODULE:NAME. `wave`: networks proposed before the result of any is used; 8, or 4 for
+    an `evaluate`.
 
     Data. `data`: the folder where the dataset lies; `flip`: whether images are mirrored in training.
 
@@ -123,6 +126,7 @@ def search(
 
     Raises Error where the request cannot be met, RunFailed after three failures in a row.
     """
+    from nas.api.samplers import sampler_of
     from nas.execution.workers import check_workers, open_workers
     from nas.search_strategy.progress import Halt
 
@@ -134,9 +138,11 @@ def search(
     meter = Meter("", device, measure_command, threads=measure_threads, seconds=MEASURED_SECONDS)
     if resume is not None:
         task = _resumed(Path(resume), space, data, trials)
+        called, own_sampler = sampler_of(sampler if sampler != "gp" else task.plan.sampler)
     else:
+        called, own_sampler = sampler_of(sampler)
         names = tuple(objective.replace(" ", "").split(","))
-        asked = _Asked(budget, default_trials(dataset) if trials is None else trials, seed, names, proposals, flip)
+        asked = _Asked(budget, default_trials(dataset) if trials is None else trials, seed, names, called, flip)
         if evaluate:
             task = _by_function(asked, space_of(space), evaluate, rungs, wave, anchors or (), cost, latency, meter)
         elif rungs > 1:
@@ -153,8 +159,9 @@ def search(
         own_module = module_name(task.space.name) if task.space.source else None
         with open_workers(task.score, number, ray_address, cpus, gpus, own_module=own_module) as pool:
             found = run_engine(
-                plan, task.space, task.anchors, folder, pool, watch, halt, task.costs, task.restore, task.measure
-            )
+                plan, task.space, task.anchors, folder, pool, watch, halt, task.costs, task.restore, task.measure,
+                own_sampler,
+            )  # fmt: skip
         kept = folder.path if run or resume or task.about else None
     return Result(plan, tuple(found.trials), found.best, tuple(front(found.trials, plan.objective)), kept)
 
@@ -167,7 +174,7 @@ class _Asked:
     trials: int
     seed: int
     objective: tuple[str, ...]
-    proposals: str
+    sampler: str
     flip: bool
 
 
@@ -200,11 +207,11 @@ def _plan_on_paper(
     limits = budget_of(asked.budget, RESOLUTION, CLASSES.get(dataset, 10), anchors)
     plan = Plan(
         limits, dataset, space.name, "", asked.trials, asked.seed, PROXY, RESOLUTION, CLASSES.get(dataset, 10),
-        asked.objective, None, WAVE if wave is None else wave, proposals=asked.proposals, flip=asked.flip,
+        asked.objective, None, WAVE if wave is None else wave, sampler=asked.sampler, flip=asked.flip,
     )  # fmt: skip
     _check_latency(plan, meter, latency)
     if dataset in CLASSES:
-        cheapest(fitted(space, RESOLUTION, CLASSES[dataset]), plan, random.Random(asked.seed), _costs(cost))
+        cheapest(fitted(space, RESOLUTION, CLASSES[dataset]), plan.budget, random.Random(asked.seed), priced(cost))
     return plan
 
 
@@ -221,10 +228,10 @@ def _on_dataset(
     """A search whose networks are trained on a dataset, which is loaded."""
     from nas.training.proxy import Proxy
 
-    costs = _costs(cost)
+    costs = priced(cost)
     plan, where = fitted_to_dataset(plan, folder_of(data), space)
     plan = replace(plan, budget=budget_of(asked.budget, plan.resolution, plan.classes, anchors))
-    cheapest(where, plan, random.Random(asked.seed), costs)  # raises where nothing keeps the budget
+    cheapest(where, plan.budget, random.Random(asked.seed), costs)  # raises where nothing keeps the budget
     rows = anchors_for(plan) if anchors is None else [anchor_of(one, plan) for one in anchors]
     if plan.timed and not latency:
         plan = replace(plan, meter=replace(meter, reference=_reference(plan, rows or anchors_for(plan)).name))
@@ -250,12 +257,12 @@ def _by_function(
     recipe = replace(PROXY, name="evaluate", rungs=(Rung(1, 1, 0),) * rungs, keep=0.5, judge="top1")
     plan = Plan(
         limits, "", space.name, space.digest, asked.trials, asked.seed, recipe, 0, 0, asked.objective,
-        wave=4 if wave is None else wave, proposals=asked.proposals, flip=asked.flip,
+        wave=4 if wave is None else wave, sampler=asked.sampler, flip=asked.flip,
     )  # fmt: skip
     _check_latency(plan, meter, latency)
     costed = bool(limits.limits()) or any(name not in ("accuracy", "latency") for name in asked.objective)
-    costs, rows = _costs(cost, costed), [anchor_of(one, None) for one in anchors]
-    cheapest(space, plan, random.Random(asked.seed), costs)
+    costs, rows = priced(cost, costed), [anchor_of(one, None) for one in anchors]
+    cheapest(space, plan.budget, random.Random(asked.seed), costs)
     if plan.timed and not latency:
         plan = replace(plan, meter=replace(meter, reference=_reference(plan, rows).name))
     restore = functools.partial(redrawn, space)
@@ -341,7 +348,7 @@ class UserEvaluate:
         return Score(rung, value, 0.0, 1, 0, time.perf_counter() - begun, 0.0, "", 0, ""), None
 
 
-def _costs(own: Callable[[Any], Cost | float] | None, needed: bool = True) -> Costs:
+def priced(own: Callable[[Any], Cost | float] | None, needed: bool = True) -> Costs:
     """What a network costs, by the user's `own` function where there is one. It is `needed` where that is limited."""
     if own is None:
 

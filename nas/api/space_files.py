@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -71,14 +72,15 @@ def keep_source(run: Run, space: Space) -> None:
         put_whole(run.space_file, source_file(space.name).read_bytes())
 
 
-def loaded_module(reference: str) -> ModuleType:
+def loaded_module(reference: str, what: str = "space") -> ModuleType:
     """The module of `reference`, run anew where it is a file: it may have been changed."""
     where = reference.rpartition(":")[0]
     if not _is_file(reference):
-        return _run(reference, functools.partial(importlib.import_module, where))
+        return _run(reference, what, functools.partial(importlib.import_module, where))
     file = Path(where).expanduser().absolute()
     if not file.is_file():
-        raise Error(f"space {reference!r}: there is no file {file}; nas space --write {where} writes an example")
+        way_out = f"; nas space --write {where} writes an example" if what == "space" else ""
+        raise Error(f"{what} {reference!r}: there is no file {file}{way_out}")
     spec = importlib.util.spec_from_file_location(module_name(reference), file)
     assert spec and spec.loader
     module, loader = importlib.util.module_from_spec(spec), spec.loader
@@ -90,7 +92,7 @@ def loaded_module(reference: str) -> ModuleType:
         loader.exec_module(module)
         return module
 
-    return _run(reference, run)
+    return _run(reference, what, run)
 
 
 def _is_file(reference: str) -> bool:
@@ -98,14 +100,15 @@ def _is_file(reference: str) -> bool:
     return where.endswith(".py") or "/" in where
 
 
-def _run(reference: str, run: "object") -> ModuleType:
+def _run(reference: str, what: str, run: Callable[[], ModuleType]) -> ModuleType:
     try:
-        return run()  # type: ignore[operator,no-any-return]
+        return run()
     except ModuleNotFoundError as error:
         raise Error(
-            f"space {reference!r} cannot be loaded: {error}; give FILE.py:NAME, or install that module"
+            f"{what} {reference!r} cannot be loaded: {error}; give FILE.py:NAME, or install that module"
         ) from None
     except (Exception, SystemExit) as error:  # whatever a file of a user's own raises
         frames = traceback.extract_tb(error.__traceback__)
         line = frames[-1].lineno if not isinstance(error, SyntaxError) else error.lineno
-        raise Error(f"space {reference!r} cannot be loaded: {type(error).__name__} in line {line}: {error}") from error
+        said = f"{type(error).__name__} in line {line}: {error}"
+        raise Error(f"{what} {reference!r} cannot be loaded: {said}") from error

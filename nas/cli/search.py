@@ -45,9 +45,10 @@ def search(
     objective: Annotated[
         str, typer.Option(help="accuracy, or a front of it against macs, params, peak or latency: accuracy,macs.")
     ] = "accuracy",
-    proposals: Annotated[
-        str, typer.Option(help="surrogate: what earlier networks promise; random: chance alone, to compare with.")
-    ] = "surrogate",
+    sampler: Annotated[
+        str,
+        typer.Option(help="Who proposes networks: gp (ours), tpe, nsgaii, random, qmc, or MODULE:NAME, for Optuna."),
+    ] = "gp",
     workers: Annotated[
         int | None,
         typer.Option(help="Trainings side by side, one thread each; by default one a core. One needs no Ray."),
@@ -94,7 +95,7 @@ def search(
                 trials=trials,
                 seed=seed,
                 objective=objective,
-                proposals=proposals,
+                sampler=sampler,
                 device=device,
                 measure_command=measure_command,
                 measure_threads=measure_threads,

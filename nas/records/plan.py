@@ -330,8 +330,8 @@ class Plan:
     """Candidates proposed before the result of any of them is used."""
     meter: Meter | None = None
     """How latency is measured; None where nothing asks for it, or where a function of the user's own gives it."""
-    proposals: str = "surrogate"
-    """Who says which networks are tried: the surrogate, or chance alone ("random"), to compare with."""
+    sampler: str = "gp"
+    """Who says which networks are tried: one of SAMPLERS, or a sampler of the user's own, MODULE:NAME."""
     images_digest: str = ""
     """Of the dataset's images; none where there are none, or where it was not kept (before 0.15.0)."""
     flip: bool = True
@@ -353,8 +353,10 @@ class Plan:
                 f"objective must be accuracy, alone or followed by some of {', '.join(OBJECTIVES[1:])}, got "
                 f"{','.join(self.objective)!r}"
             )
-        if self.proposals not in PROPOSALS:
-            raise Error(f"proposals {self.proposals!r} is unknown; one of {', '.join(PROPOSALS)}")
+        if self.sampler not in SAMPLERS and ":" not in self.sampler:
+            raise Error(
+                f"sampler {shown(self.sampler)} is unknown; one of {', '.join(SAMPLERS)}, or MODULE:NAME of your own"
+            )
         if self.dataset and not self.budget.limits() and not self.budget.timed:
             raise Error(f"budget must set a limit; {BUDGET_HELP}")
 
@@ -366,7 +368,14 @@ DATASETS = {
     "folder:PATH": "an image folder with train/CLASS/* and test/CLASS/*, each image resized to 32x32",
 }
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}  # of those that are known before they are read
-PROPOSALS = ("surrogate", "random")
+SAMPLERS = {
+    "gp": "ours: a Gaussian process that knows networks on paper (nas.GPSampler)",
+    "tpe": "Optuna's TPE",
+    "nsgaii": "Optuna's genetic algorithm",
+    "random": "at random",
+    "qmc": "Optuna's quasi-random sequences",
+    "near-budget": "at random, near the budget",
+}
 OBJECTIVES = ("accuracy", "macs", "params", "peak", "latency")
 
 

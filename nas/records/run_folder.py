@@ -6,6 +6,7 @@
     best/arch.json  the best network so far
     space.py        a copy of the file that the space was read from, where it is of the user's own
     latencies.jsonl a line for each network that was measured, and one for the reference network before them
+    proposals.jsonl of each wave: the choices of the networks that were proposed, before any of them is tried
     proposed.jsonl  of each wave: how many networks it is to train, then how many were drawn, and what refused them
     calibration.json, recipes.json   of a calibration: what it found, and the trainings that it compares
     sessions.jsonl  two lines for each process that was at work here: when it began, and when it ended; of one that
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from nas.errors import Error
+from nas.networks.space import Choices
 from nas.records.atomic_files import append_line, drop_torn_line, lines_of, put_whole, values_of
 from nas.records.plan import Plan
 from nas.records.recipes import TrainingPlan
@@ -128,7 +130,18 @@ def open_run(path: Path) -> tuple[Run, Plan]:
         text = file.read_text()
     except (OSError, UnicodeDecodeError):
         raise Error(f"{path} is no run: it has no readable plan.json; runs lie in runs/NAME") from None
-    return Run(path), from_json(Plan, text, str(file))
+    return Run(path), from_json(Plan, _of_today(text), str(file))
+
+
+def _of_today(text: str) -> str:
+    """The plan of a search as it is written now: before 0.18 the sampler was called `proposals`."""
+    with suppress(ValueError, AttributeError):
+        data = json.loads(text)
+        before = data.pop("proposals", None)
+        if before is not None:
+            data["sampler"] = {"surrogate": "gp", "random": "near-budget"}.get(before, before)
+            return json.dumps(data)
+    return text
 
 
 def is_training(path: Path) -> bool:
@@ -160,7 +173,14 @@ def locked(run: Run) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunInUse(f"{run.path} is in use by another nas process; wait for it or end it") from None
-        lines = ("trials.jsonl", "latencies.jsonl", "proposed.jsonl", "sessions.jsonl", "work/scores.jsonl")
+        lines = (
+            "trials.jsonl",
+            "latencies.jsonl",
+            "proposals.jsonl",
+            "proposed.jsonl",
+            "sessions.jsonl",
+            "work/scores.jsonl",
+        )
         for file in (*(run.path / name for name in lines), run.study_log):
             drop_torn_line(file)
         for left in run.path.rglob(".*.*"):  # what a process was killed over while it wrote
@@ -267,6 +287,21 @@ _OLD_TALLIES = {  # as they were called before 0.17
     "let in": "accepted",
     "forecast error": "predictor_error",
 }
+
+
+def append_proposals(run: Run, wave: int, again: int, proposals: Sequence[Choices]) -> None:
+    """Puts on disk which networks were proposed for `wave`, which had asked `again` times before. Needs the lock."""
+    append_line(run.path / "proposals.jsonl", json.dumps([wave, again, proposals]))
+
+
+def read_proposals(run: Run) -> dict[tuple[int, int], list[Choices]]:
+    """The networks that were proposed, by wave and by how often it had asked before."""
+    found = {}
+    for line in lines_of(run.path / "proposals.jsonl"):
+        with suppress(ValueError):
+            wave, again, proposals = json.loads(line)
+            found[int(wave), int(again)] = proposals
+    return found
 
 
 def append_session(run: Run, session: Session) -> None:

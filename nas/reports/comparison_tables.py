@@ -69,7 +69,7 @@ def _print_searches(searches: Sequence[SearchRun], baseline: str) -> None:
             (
                 one.run,
                 str(one.plan.budget),
-                one.plan.proposals,
+                one.plan.sampler,
                 str(one.plan.seed),
                 f"{seen.get('drawn', 0):,}",
                 f"{seen.get('over_budget', 0):,}",
@@ -85,10 +85,10 @@ def _print_searches(searches: Sequence[SearchRun], baseline: str) -> None:
             )
         )
     headings = (
-        "search", "budget", "proposals", "seed", "drawn", "over", "unlikely", "slow", "trained", "images", "CPU h", "h",
+        "search", "budget", "sampler", "seed", "drawn", "over", "unlikely", "slow", "trained", "images", "CPU h", "h",
         "best", "val", "baseline",
     )  # fmt: skip
-    print_table(console, "searches", headings, cells, ("unlikely", "images", "proposals"))
+    print_table(console, "searches", headings, cells, ("unlikely", "images", "sampler"))
     proxies = dict.fromkeys(
         f"{one.plan.dataset or 'an evaluate of its own'}, space {one.plan.space}, {one.plan.recipe.name}: "
         f"{one.plan.recipe.images:,} images"

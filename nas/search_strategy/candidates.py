@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from nas.errors import Error
+from nas.networks.architecture import Arch
 from nas.networks.graph import Cost
 from nas.networks.space import Choices, Space, least
-from nas.records.plan import Plan
+from nas.records.plan import Budget
 from nas.records.trial import Costs, Trial
 
 QUANTITIES = {"macs": "FLOPs (multiply-accumulates)", "params": "params", "peak": "activations held at once"}
@@ -43,18 +44,19 @@ def candidate_of(trial: Trial) -> Candidate:
     return Candidate(trial.arch, trial.choices, trial.cost, trial.arch_id, trial.anchor)
 
 
-def cheapest(space: Space, plan: Plan, rng: random.Random, costs: Costs) -> Any:
+def cheapest(space: Space, budget: Budget, rng: random.Random, costs: Costs) -> Any:
     """The network of `space` that takes the smallest share of the budget; of equal ones, that with the fewest MACs.
 
     Raises Error where even that one is over it. It is found by descent: exact for one limit, and as far as a
     descent sees for several at once.
     """
-    arch = least(space, lambda a: (plan.budget.use(costs(a)), costs(a).macs), rng)
+    arch = least(space, lambda a: (budget.use(costs(a)), costs(a).macs), rng)
     smallest = costs(arch)
-    if not plan.budget.keeps(smallest):
-        spent = [f"{getattr(smallest, name):,} {QUANTITIES[name]}" for name in plan.budget.limits()]
+    if not budget.keeps(smallest):
+        where = f" at {arch.resolution}x{arch.resolution}" if isinstance(arch, Arch) else ""
+        spent = [f"{getattr(smallest, name):,} {QUANTITIES[name]}" for name in budget.limits()]
         raise Error(
-            f"no network of space {space.name} keeps the budget {plan.budget}: the smallest has "
-            f"{' and '.join(spent)} at {plan.resolution}x{plan.resolution}; raise --budget or take another --space"
+            f"no network of space {space.name} keeps the budget {budget}: the smallest has "
+            f"{' and '.join(spent)}{where}; raise --budget or take another --space"
         )
     return arch

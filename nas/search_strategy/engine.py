@@ -36,7 +36,8 @@ from nas.records.trial import Costs, Trial, identity, merit, restored
 from nas.search_strategy.candidates import Candidate, PredictLatency, ScoredCandidate, candidate_of
 from nas.search_strategy.latency_limit import LatencyLimit, Measure
 from nas.search_strategy.progress import Halt, ProgressTracker, Watch, images_of
-from nas.search_strategy.sampler import Sampler
+from nas.search_strategy.proposer import Proposer
+from nas.search_strategy.study_proposer import MakeSampler, StudyProposer
 from nas.search_strategy.trial_log import ActiveTrial, TrialLog
 
 FAILURES = 3  # in a row, which end the search
@@ -61,15 +62,19 @@ def search(
     costs: Costs = cost_or_unbuildable,
     restore: Restore = restored,
     measure: tuple[Measure, Any] | None = None,
+    own_sampler: MakeSampler | None = None,
 ) -> SearchOutcome:
     """What the search that `plan` asks for comes to; trials on disk already are not run again.
 
     No network over the budget is trained, and none over a limit on paper is measured. A candidate that raises is a
     failed trial, with its traceback. Ends early where no new network keeps the budget, or where `halt` says so.
     `restore`: see `nas.records.run_folder.read_trials`. `measure`: what gives the latency of a network, and the network
-    that latencies are scaled by; needed where the plan asks for latency. Raises RunFailed after three failures in a row
-    or where a latency cannot be had, Error where the first answer of all shows that what was asked is at fault,
-    RunInUse where another process works in `run`, OSError where the disk refuses.
+    that latencies are scaled by; needed where the plan asks for latency. `own_sampler`: makes the sampler, where the
+    plan names one of the user's own.
+
+    Raises RunFailed after three failures in a row or where a latency cannot be had, Error where the first answer of all
+    shows that what was asked is at fault, RunInUse where another process works in `run`, OSError where the disk
+    refuses.
     """
     if plan.timed and not measure:
         raise Error("the plan asks for latency: say what measures it")
@@ -77,7 +82,9 @@ def search(
     with at_work(run):
         log = TrialLog(run, space, plan, restore)
         tracker = ProgressTracker(plan, watch, halt, log)
-        sampler = Sampler(plan, space, costs)
+        rungs, surrogate = len(plan.recipe.rungs), plan.sampler != "near-budget"
+        proposer = Proposer(space, plan.budget, costs, plan.seed, rungs, plan.objective, surrogate)
+        sampler = StudyProposer(run, log.study, proposer, plan.sampler, own_sampler)
         latency_limit = LatencyLimit(run, plan, *measure) if plan.timed and measure else None
         builder = _WaveBuilder(plan, log, sampler, latency_limit, tracker, halt)
         waves: list[list[ActiveTrial]] = []
@@ -110,7 +117,7 @@ def search(
         if waves and left == 0 and all(entry.state for wave in waves for entry in wave):
             forget_all(run)
         trials = [log.trials[index] for index in sorted(log.trials)]
-        expected = sampler.estimates(
+        expected = proposer.estimates(
             [
                 ScoredCandidate(candidate_of(trial), tuple(merit(s, plan.recipe.judge) for s in trial.scores))
                 for trial in trials
@@ -129,7 +136,7 @@ class _WaveBuilder:
         self,
         plan: Plan,
         log: TrialLog,
-        sampler: Sampler,
+        sampler: StudyProposer,
         latency_limit: LatencyLimit | None,
         tracker: ProgressTracker,
         halt: Halt,
@@ -150,24 +157,31 @@ class _WaveBuilder:
         # before any of them is on disk: the search may be extended meanwhile
         if not entries and wave not in self.tallies:
             self._tell(wave, {"asked": size})
-        known, seen = [_known(entry, self.plan) for entry in before], {entry.id for entry in before}
+        rungs = {entry.id: len(entry.scores) for entry in before}
         for ask in range(ASKS if not entries else 0):
             missing = size - sum(entry.state is None for entry in entries)
             spare = missing if self.latency_limit else 0  # for those that turn out too slow
             if not missing:
                 break
             predict_latency = self._latency_prediction([*before, *entries])
-            candidates = self.sampler.propose(wave, missing + spare, known, seen, predict_latency, ask)
+            candidates = self.sampler.propose(wave, missing + spare, rungs, predict_latency, ask)
             if not candidates:
                 break
             new = self.admitted(wave, len(before) + len(entries), candidates, missing)
-            seen.update(entry.id for entry in new)
+            for candidate in candidates[len(new) :]:
+                self.log.study.drop(candidate)
+            rungs |= {entry.id: 0 for entry in new}
             entries += new
         if "accepted" not in self.tallies.get(wave, {}) and entries:
             slow = sum(entry.state == "refused" for entry in entries)
-            tally = {**self.sampler.tally, "asked": size, "measured_too_slow": slow, "accepted": len(entries) - slow}
+            tally = {
+                **self.sampler.proposer.tally,
+                "asked": size,
+                "measured_too_slow": slow,
+                "accepted": len(entries) - slow,
+            }
             self._tell(wave, tally | ({"predictor_error": self.error} if self.error else {}))
-        self.sampler.tally.clear()
+        self.sampler.proposer.tally.clear()
         return entries
 
     def _tell(self, wave: int, tally: dict[str, float]) -> None:
@@ -190,7 +204,9 @@ class _WaveBuilder:
             entries.append(entry)
             if not self.plan.budget.keeps(entry.candidate.cost):
                 self.log.end(entry, "refused")
-            elif self.latency_limit:
+                continue
+            self.log.study.begin(candidate, entry.index)
+            if self.latency_limit:
                 if not self.latency_limit.has_measured(entry.id):
                     if self.halt():
                         raise Stopped
@@ -268,10 +284,6 @@ def _pruned(entries: Sequence[ActiveTrial], rung: int, plan: Plan, log: TrialLog
     leaving = rivals[math.ceil(len(rivals) * plan.recipe.keep) :]
     for entry in sorted(leaving, key=lambda entry: entry.index):
         log.end(entry, "pruned")
-
-
-def _known(entry: ActiveTrial, plan: Plan) -> ScoredCandidate:
-    return ScoredCandidate(entry.candidate, tuple(merit(score, plan.recipe.judge) for score in entry.scores))
 
 
 def _winner(trials: Sequence[Trial], expected: Sequence[float | None], plan: Plan) -> Trial | None:

@@ -55,7 +55,7 @@ class TrialLog:
     """The run's trials and scores on disk, and the one way to add to them."""
 
     def __init__(self, run: Run, space: Space, plan: Plan, restore: Restore) -> None:
-        self.run, self.plan, self.study = run, plan, StudyLog(run, space, plan.objective)
+        self.run, self.plan, self.study = run, plan, StudyLog(run, space, plan)
         self.trials = {trial.index: trial for trial in read_trials(run, restore)[0]}
         self.ended = Counter(trial.state for trial in self.trials.values())
         self.scores = read_scores(run)
@@ -65,7 +65,7 @@ class TrialLog:
         self.waves: dict[int, list[Trial]] = {}  # as earlier processes left them
         for index in sorted(self.trials):
             self.waves.setdefault(self.trials[index].wave, []).append(self.trials[index])
-            self.study.add(self.trials[index])
+            self.study.end(self.trials[index])
         self.best = best(list(self.trials.values()), plan.recipe.judge)
         if self.best:
             write_best(run, self.best)
@@ -111,6 +111,8 @@ class TrialLog:
             if outcome.state is not None:
                 write_work(self.run, entry.id, outcome.state)
         entry.scores.append(outcome.score)
+        if entry.index not in self.trials:
+            self.study.report(entry.id, entry.scores)
         if last:
             self.end(entry, "complete")
 
@@ -124,7 +126,7 @@ class TrialLog:
             forget(self.run, trial.arch_id)
             self.trials[trial.index] = trial
             self.ended[trial.state] += 1
-            self.study.add(trial)
+            self.study.end(trial)
             top = best([trial, self.best] if self.best else [trial], self.plan.recipe.judge)
             if top is trial:
                 self.best = trial

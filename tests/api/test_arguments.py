@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optuna.trial import FixedTrial
 
 import nas
 from nas.api.arguments import RANGES
@@ -46,7 +47,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "anchors": ANCHORS,
             "trials": [*LIMITED, 0, 1.5],
             "objective": [*TEXTS, "macs", "accuracy,speed"],
-            "proposals": [*TEXTS, "luck"],
+            "sampler": [*TEXTS, "luck", "no.module:S", "optuna:create_study"],
             "rungs": [*NUMBERS, 0, 2],  # 2: only for an evaluate
             "wave": [*LIMITED, 0],
             "cost": [*FUNCTIONS, lambda: 1, lambda network: math.nan, lambda network: "1", lambda network: -1],
@@ -137,6 +138,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
         {"name": "lowres"},
         {"name": [*SPACES, {"a": [1, 2]}], "budget": [*BUDGETS, "1ms"], "write": [*PATHS, "my_space.py"]},
     ),
+    "suggest": ({"trial": FixedTrial({})}, {"trial": [3, None, "x"], "space": SPACES}),
     "show": ({}, {"run": RUNS}),
     "compare": ({}, {"runs": [[run] for run in RUNS] + ["runs/none", 3, None]}),
     "importance": ({"runs": []}, {"runs": [[run] for run in RUNS] + ["runs/none", 3, None], "axes": ["yes", 1]}),

@@ -53,7 +53,7 @@ def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def search_run(tmp_path_factory: pytest.TempPathFactory) -> Result:
     folder = tmp_path_factory.mktemp("runs") / "by-chance"
-    return search(LIGHTWEIGHT, "25MFLOPs", worth, trials=40, wave=20, proposals="random", run=folder)
+    return search(LIGHTWEIGHT, "25MFLOPs", worth, trials=40, wave=20, sampler="near-budget", run=folder)
 
 
 def refused(message: str, *args: str) -> None:
@@ -83,7 +83,7 @@ def test_what_a_search_looked_at_trained_and_spent(search_run: Result, here: Pat
     (one,) = json.loads(nas_here("compare", str(search_run.path), "--json").stdout)["runs"]
     assert one["trained"] == len(search_run.trials) == 40 and one["images"] == 40
     assert one["looked_at"]["drawn"] >= one["looked_at"]["over_budget"] + 40 > 40
-    assert one["looked_at"]["accepted"] == 40 and one["plan"]["proposals"] == "random"
+    assert one["looked_at"]["accepted"] == 40 and one["plan"]["sampler"] == "near-budget"
     assert "by-chance" in nas_here("compare", str(search_run.path)).stdout
 
 

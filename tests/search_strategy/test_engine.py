@@ -23,7 +23,7 @@ from nas.records.trial import Score, Trial, restored
 from nas.search_strategy.candidates import cheapest
 from nas.search_strategy.engine import search
 from nas.search_strategy.progress import Halt, ProgressTracker, SearchProgress, images_of
-from nas.search_strategy.sampler import STARTUP
+from nas.search_strategy.proposer import STARTUP
 from nas.search_strategy.trial_log import TrialLog, extend_run
 from nas.serialization import from_json
 from search_spaces import ANCHORS, LIGHTWEIGHT, LOWRES, lowres
@@ -378,7 +378,7 @@ def test_a_full_disk_ends_the_search_and_keeps_the_run(
 def test_an_impossible_budget_names_the_smallest_cost() -> None:
     plan = plan_for(Budget(macs=1_000_000))
     with pytest.raises(ValueError, match=r"no network of space lowres keeps the budget 1MFLOPs: the smallest has 2,0"):
-        cheapest(LOWRES, plan, random.Random(0), cost)
+        cheapest(LOWRES, plan.budget, random.Random(0), cost)
 
 
 def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:

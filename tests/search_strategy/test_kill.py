@@ -17,10 +17,10 @@ RESUME = ["search", "--resume", "runs/killed"]
 ALONE = ["--workers", "1"]  # in the process itself; else two on Ray
 NAS = """
 from nas.cli.app import app
-from nas.search_strategy import sampler
+from nas.search_strategy import proposer
 from tests.conftest import SMALLER
 for name, number in SMALLER.items():
-    setattr(sampler, name, number)
+    setattr(proposer, name, number)
 app()
 """
 

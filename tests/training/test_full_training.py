@@ -221,7 +221,7 @@ def test_a_folder_of_few_images_has_small_batches_and_stays_as_it_was(here: Path
         (("mobilenetv2",), "mobilenetv2 is for images of 224x224, digits has 32; did you mean mobilenetv2-32?"),
         (("wide.json",), "wide.json is for 100 classes, dataset digits has 10"),
         (("lowres-mobilenet", "--recipe", "slow"), "recipe 'slow' is unknown"),
-        (("lowres-mobilenet", "--epochs", "0"), "epochs of a training must be above 0, got 0"),
+        (("lowres-mobilenet", "--epochs", "0"), "epochs must be at least 1, got 0"),
         (("lowres-mobilenet", "--seeds", "0"), "seeds must be at least 1, got 0"),
         (("lowres-mobilenet", "--decay", "some"), "decay 'some' is unknown; one of all, kernels"),
         (("lowres-mobilenet", "--teacher", "w.safetensors"), "weights w.safetensors cannot be read"),

@@ -16,7 +16,7 @@ from typing import Any
 
 from nas.networks.graph import Cost
 from nas.networks.space import Choices, Label, Space, axes, draw, encode, in_order, shared, varied, wander
-from nas.records.plan import Plan, derived_seed
+from nas.records.plan import Budget, derived_seed
 from nas.records.trial import Costs, identity
 from nas.search_strategy.candidates import Candidate, PredictLatency, ScoredCandidate, cheapest
 from nas.search_strategy.surrogate import Describer, Description, Surrogate, aligned
@@ -39,11 +39,25 @@ RANDOM_EVERY = 4  # one of so many of a wave is chosen from the random networks 
 UNLIKELY = 0.02  # a chance to be fast enough below which a network is not measured
 
 
-class Sampler:
-    """Proposes for one plan in one space."""
+class Proposer:
+    """Proposes networks of one space under one budget.
 
-    def __init__(self, plan: Plan, space: Space, costs: Costs) -> None:
-        self.plan, self.space, self.costs = plan, space, costs
+    `seed`: of all that is left to chance. `rungs`: how many scores a network may have. `objective`: the first is
+    accuracy, the others are costs. `surrogate`: whether one is asked; else all are drawn at random, near the budget.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        budget: Budget,
+        costs: Costs,
+        seed: int = 0,
+        rungs: int = 1,
+        objective: Sequence[str] = ("accuracy",),
+        surrogate: bool = True,
+    ) -> None:
+        self.space, self.budget, self.costs, self.seed, self.rungs = space, budget, costs, seed, rungs
+        self.objective, self.surrogate = tuple(objective), surrogate
         self.axes = axes(space)
         self.describer = Describer(self.axes)
         self.shared = shared(space)
@@ -62,15 +76,17 @@ class Sampler:
     ) -> list[Candidate]:
         """Up to `size` networks that keep the budget and are not in `seen`; fewer where no more can be found.
 
-        `known`: all candidates so far, in the order asked. `seen`: the identities of all that were tried.
-        `predict_latency`: what is expected of latencies, where they are limited and enough is known; networks that are
-        almost surely too slow are left out. `ask`: how often candidates of this wave were asked for before.
+        `known`: all candidates so far, in the order asked; those without a score are believed to come to what is
+        expected of them. `seen`: the identities of all that were tried. `predict_latency`: what is expected of
+        latencies, where they are limited and enough is known; networks that are almost surely too slow are left out.
+        `ask`: how often candidates of this wave were asked for before.
         """
-        rng = random.Random(derived_seed(self.plan.seed, f"wave {wave}" + f" again {ask}" * (ask > 0)))
+        rng = random.Random(derived_seed(self.seed, f"wave {wave}" + f" again {ask}" * (ask > 0)))
         scored = [item for item in known if item.candidate.choices and item.scores]
+        waiting = [item.candidate for item in known if item.candidate.choices and not item.scores]
         new = set(seen)
-        use_surrogate = len(scored) >= STARTUP and self.plan.proposals == "surrogate" and ask < ASKS_BEFORE_RANDOM
-        chosen = self._promising(scored, size, new, rng, predict_latency) if use_surrogate else []
+        use_surrogate = len(scored) >= STARTUP and self.surrogate and ask < ASKS_BEFORE_RANDOM
+        chosen = self._promising(scored, waiting, size, new, rng, predict_latency) if use_surrogate else []
         while len(chosen) < size:
             candidate = self._at_random(rng, new, predict_latency)
             if candidate is None:
@@ -84,7 +100,7 @@ class Sampler:
         scored = [i for i, item in enumerate(known) if item.candidate.choices and item.scores]
         expected: list[float | None] = [None] * len(known)
         if len(scored) >= STARTUP:
-            rungs = len(self.plan.recipe.rungs)
+            rungs = self.rungs
             informative = _most_informative([known[i] for i in scored], rungs)
             rows = [self._description(item.candidate) for item in informative]
             surrogate = Surrogate(rows, [item.scores for item in informative], rungs)
@@ -105,13 +121,13 @@ class Sampler:
         The share is that of limits on paper, where there are some: being slow is no merit.
         """
         self.tally["drawn"] += 1
-        if not self.plan.budget.keeps(spent):
+        if not self.budget.keeps(spent):
             self.tally["over_budget"] += 1
             return False
-        use = self.plan.budget.use(spent)
+        use = self.budget.use(spent)
         if predict_latency:
             slowness, chance = predict_latency(network)
-            if self.plan.budget.timed and not self.plan.budget.limits():
+            if self.budget.timed and not self.budget.limits():
                 use = slowness
             if chance < UNLIKELY:
                 self.tally["predicted_too_slow"] += 1
@@ -179,7 +195,7 @@ class Sampler:
         """
 
         def use(network: Any) -> float:
-            return self.plan.budget.use(self.costs(network)) if self.plan.budget.limits() else 1.0
+            return self.budget.use(self.costs(network)) if self.budget.limits() else 1.0
 
         def away(use: float) -> float:
             return max(use - 1, near - use, 0.0)
@@ -203,13 +219,14 @@ class Sampler:
     def _promising(
         self,
         scored: Sequence[ScoredCandidate],
+        waiting: Sequence[Candidate],
         size: int,
         new: set[str],
         rng: random.Random,
         predict_latency: PredictLatency | None,
     ) -> list[Candidate]:
         """The networks with the highest expected improvement that could be found, added to `new`."""
-        rungs = len(self.plan.recipe.rungs)
+        rungs = self.rungs
         scored = _most_informative(scored, rungs)
         best = [scored[i] for i in _ranked(scored, rungs)[:PARENTS]]
         pool = Pool(self, new, predict_latency)
@@ -223,6 +240,8 @@ class Sampler:
         scores = [item.scores for item in scored]
         surrogate = Surrogate(rows, scores, rungs, pool.rows)
         expected = surrogate.mean_and_spread(rows)[0]
+        for candidate in waiting:
+            surrogate.believe(self._description(candidate))
         chosen: list[Candidate] = []
         while len(chosen) < size and pool.found:
             keeps = self._cost_levels(scored, rng, predict_latency)
@@ -259,7 +278,7 @@ class Sampler:
             return float(getattr(candidate.cost, name))
 
         limits = {}
-        for name in self.plan.objective:
+        for name in self.objective:
             if name != "accuracy":
                 all_spent = [spent(item.candidate, name) for item in scored]
                 low, high = math.log1p(min(all_spent)), math.log1p(max(all_spent))  # some networks cost nothing
@@ -276,7 +295,7 @@ class Sampler:
             if not self.keeps(arch, spent, predict_latency) or (key := identity(arch)) in new:
                 continue
             candidate = Candidate(arch, encode(self.space, arch), spent, key)
-            if self.plan.budget.use(spent) >= NEAR:
+            if self.budget.use(spent) >= NEAR:
                 return candidate
             second_best = second_best or candidate
         return second_best
@@ -287,21 +306,21 @@ class Sampler:
             _, network, steps = self.random_near_budget(rng, NEAR)
             drawn += steps
             yield network
-        start = cheapest(self.space, self.plan, rng, self.costs)
+        start = cheapest(self.space, self.budget, rng, self.costs)
         for _ in range(WALKS):
-            yield wander(self.space, start, lambda arch: self.plan.budget.keeps(self.costs(arch)), STEPS, rng)
+            yield wander(self.space, start, lambda arch: self.budget.keeps(self.costs(arch)), STEPS, rng)
 
 
 class Pool:
     """New networks that keep the budget and come near it, with their descriptions."""
 
-    def __init__(self, sampler: Sampler, new: Collection[str], predict_latency: PredictLatency | None) -> None:
-        self.sampler, self.tried, self.predict_latency = sampler, set(new), predict_latency
+    def __init__(self, proposer: Proposer, new: Collection[str], predict_latency: PredictLatency | None) -> None:
+        self.proposer, self.tried, self.predict_latency = proposer, set(new), predict_latency
         self.found: list[Candidate] = []
         self.rows: list[Description] = []
         self.chances: list[float] = []
         """That each is fast enough, as predicted."""
-        self.near = 0.0 if len(sampler.plan.objective) > 1 else NEAR
+        self.near = 0.0 if len(proposer.objective) > 1 else NEAR
         """Share of the budget that is to be taken at least."""
         self.at_random: set[str] = set()
         """The identities of those that are random, and no variations of others."""
@@ -311,22 +330,22 @@ class Pool:
         drawn = 0
         while drawn < DRAWN and len(self.found) < POOL:
             kinds_of = rng.choice(parents).choices if rng.random() < SAME_KINDS else None
-            choices, network, steps = self.sampler.random_near_budget(rng, self.near, kinds_of)
+            choices, network, steps = self.proposer.random_near_budget(rng, self.near, kinds_of)
             drawn += steps
             if self.add(choices, network):
                 self.at_random.add(self.found[-1].id)
 
     def add(self, choices: Choices, network: Any) -> bool:
         """Takes a network in if it belongs there; whether it does."""
-        spent = self.sampler.costs(network)
-        if not self.sampler.keeps(network, spent, self.predict_latency, self.near):
+        spent = self.proposer.costs(network)
+        if not self.proposer.keeps(network, spent, self.predict_latency, self.near):
             return False
         key = identity(network)  # takes longer than the cost
         if key in self.tried:
             return False
         self.tried.add(key)
         self.found.append(Candidate(network, choices, spent, key))
-        self.rows.append(self.sampler.describer(network, choices, spent))
+        self.rows.append(self.proposer.describer(network, choices, spent))
         self.chances.append(self.predict_latency(network)[1] if self.predict_latency else 1.0)
         return True
 
@@ -336,9 +355,9 @@ class Pool:
             names = list(parent.choices)
             for _ in range(CHILDREN):
                 changed = rng.sample(names, min(len(names), rng.choice((1, 1, 2, 3))))
-                self.add(*varied(self.sampler.space, parent.choices, changed, rng))
+                self.add(*varied(self.proposer.space, parent.choices, changed, rng))
             for _ in range(SHIFTS):
-                self.add(*self.sampler.knob_shifted(parent.choices, self.near, rng))
+                self.add(*self.proposer.knob_shifted(parent.choices, self.near, rng))
 
     def take(self, i: int) -> Candidate:
         """Network `i`, out of the pool."""
