@@ -61,7 +61,7 @@ def same_outcome(trial: Trial) -> Trial:
     return replace(trial, scores=scores)
 
 
-RAY = ("test_cluster", "test_workers", "test_cli")  # look for, or are, a Ray cluster on this machine
+RAY = ("test_cluster", "test_workers", "test_ray_dies", "test_cli")  # look for, or are, a Ray cluster on this machine
 
 
 class FilesTogether(LoadFileScheduling):

@@ -1,22 +1,29 @@
-"""Trainings side by side, and commands on another node: the only module with Ray."""
+"""Trainings side by side on Ray, and commands on another node."""
 
 import logging
 import math
 import os
+import pickle
 import socket
 import sys
 import time
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from contextlib import suppress
+from multiprocessing import Pipe
+from signal import SIGKILL
+from subprocess import DEVNULL, Popen, TimeoutExpired
+from tempfile import TemporaryFile
 
-from nas.errors import Error
 from nas.execution.command import commanded
 from nas.execution.environment import cores
 from nas.execution.jobs import ATTEMPTS, Evaluate, Job, JobResult
 from nas.records.run_folder import RunFailed
-from nas.records.trial import Score
 
 LIMIT = 3 * 3600.0  # seconds that a job may take on Ray
+PAUSES = (5.0, 15.0, 30.0)  # seconds before a cluster that died is tried again
+LOST = "Ray died while it ran"
 SHARERS = 4  # workers that share a GPU, where nobody says otherwise
 
 
@@ -24,7 +31,10 @@ class RayWorkers:
     """Jobs side by side on Ray: on this machine, or on the cluster at `address`.
 
     `number`: how many at a time; None: as many as there is room for. `cpus`, `gpus`: what each takes; `gpus` None: its
-    share of those there are, 0: it trains on the CPU. `own_module`: one that workers cannot import, and are sent.
+    share of those there are, 0: it trains on the CPU. `limit`: seconds that a job may take; one that is ended then is
+    tried again where it `retries`. `own_module`: one that workers cannot import, and are sent. Ray is talked to by a
+    process of its own: where it dies, it is begun or joined again, and what was running runs again.
+
     Raises ConnectionError where no cluster answers, RunFailed where this machine has not what a worker takes.
     """
 
@@ -37,84 +47,180 @@ class RayWorkers:
         gpus: float | None = None,
         limit: float = LIMIT,
         own_module: str | None = None,
+        retries: bool = True,
     ) -> None:
         if address and address != "auto":
             _reach(address)
         import ray
 
-        self.ray, self.limit = ray, limit
         if own_module:
             ray.cloudpickle.register_pickle_by_value(sys.modules[own_module])  # type: ignore[no-untyped-call]
-        self.begun = not ray.is_initialized()
-        if self.begun:
-            ray.init(
-                address=address or "local",
-                num_cpus=None if address else math.ceil((number or cores()) * cpus),
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        processors, cards = resources.get("CPU", 0), int(resources.get("GPU", 0))
+        self.pickled: Callable[[object], bytes] = vars(ray.cloudpickle)["dumps"]  # it has no types
+        self.limit, self.retries = limit, retries
+        here = not address
+        if here and ray.is_initialized():  # the user's own
+            address = ray.get_runtime_context().gcs_address
+        self.address, self.processors = address, math.ceil((number or cores()) * cpus)
+        self.evaluate = self.pickled(evaluate)
+        self.host, processors, cards = self._begun()
         if gpus is None:
             number, gpus = shared(cards, number, int(processors)) if cards else (number, 0.0)
         most = int(min(processors / cpus if cpus else 1e9, cards / gpus if gpus else 1e9))
-        if not most and not address:
+        if not most and here:
+            self.close()
             raise RunFailed(f"a worker is to take {cpus:g} CPUs and {gpus:g} GPUs, here are {processors:g} and {cards}")
-        self.number = min(number or most, most) if not address else number or max(1, most)
-        self.evaluate, self.sees_gpus = ray.put(evaluate), gpus > 0
-        self.task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_evaluated)
+        self.number = min(number or most, most) if here else number or max(1, most)
+        self.takes = cpus, gpus
+        self.host.pipe.send(self.takes)
 
     def close(self) -> None:
         """Leaves the cluster; one that was started here ends."""
-        if self.begun:
-            self.ray.shutdown()
+        self.host.close()
 
     def run(
         self, jobs: Sequence[Job], tick: Callable[[Job, int], None], stop: Callable[[], bool]
     ) -> Iterator[tuple[Job, JobResult]]:
         """The outcome of each job, as they come."""
-        waiting = [(job, 1) for job in sorted(jobs, key=lambda job: -job.weight)]
-        running: dict[Any, tuple[Job, int, float]] = {}
+        waiting = [(job, 0) for job in sorted(jobs, key=lambda job: -job.weight)]  # and how often it failed
+        running: dict[int, tuple[Job, int, float]] = {}  # by a number of their own: a job may run twice
+        deaths: Counter[int] = Counter()  # of Ray, by the jobs that ran
         try:
             while waiting or running:
                 while waiting and len(running) < self.number and not stop():
-                    job, attempt = waiting.pop(0)
+                    job, failed = waiting.pop(0)
                     tick(job, 0)
-                    task = self.task.remote(self.evaluate, job.arch, job.rung, job.state(), self.sees_gpus)
-                    running[task] = (job, attempt, time.monotonic())
+                    content = self.pickled((job.arch, job.rung, job.state()))
+                    self.sent += 1
+                    running[self.sent] = (job, failed, time.monotonic())
+                    self.host.send("run", self.sent, content)
                 if not running:
                     return
-                ready, _ = self.ray.wait(list(running), timeout=1.0)
-                for task in ready:
-                    job, attempt, _ = running.pop(task)
-                    outcome = self._outcome(task)
-                    if outcome.score is None and not outcome.refused and attempt < ATTEMPTS:
-                        waiting.insert(0, (job, attempt + 1))
+                try:
+                    outcomes = self.host.outcomes()
+                except EOFError:
+                    self._again(len(running))
+                    deaths.update(job.key for job, _, _ in running.values())
+                    outcomes = [(key, JobResult(None, None, LOST)) for key in running]
+                for key, outcome in outcomes:
+                    if key not in running:  # it came as it was ended
+                        continue
+                    job, failed, _ = running.pop(key)
+                    lost = outcome.error == LOST  # it need not be at fault
+                    again = deaths[job.key] < ATTEMPTS if lost else failed + 1 < ATTEMPTS and not outcome.refused
+                    if outcome.score is None and again:
+                        waiting.insert(0, (job, failed + (not lost)))
                     else:
                         yield job, outcome
-                for task, (job, attempt, begun) in list(running.items()):
+                for key, (job, failed, begun) in list(running.items()):
                     if time.monotonic() - begun > self.limit:
-                        self.ray.cancel(task, force=True)
-                        del running[task]
-                        if attempt < ATTEMPTS:
-                            waiting.insert(0, (job, attempt + 1))
+                        self.host.send("end", key, None)
+                        del running[key]
+                        if failed + 1 < ATTEMPTS and self.retries:
+                            waiting.insert(0, (job, failed + 1))
                         else:
                             yield job, JobResult(None, None, f"TimeoutError: a rung took more than {self.limit:.0f} s")
                 stop()  # raises where the time is up
         finally:
-            for task in running:
-                self.ray.cancel(task, force=True)
+            for key in running:
+                self.host.send("end", key, None)
 
-    def _outcome(self, task: Any) -> JobResult:
+    sent = 0  # jobs so far
+
+    def _begun(self) -> tuple["_Host", float, int]:
+        """The process that talks to Ray, and how many CPUs and GPUs there are."""
+        host = _Host()
+        host.pipe.send(((self.address, self.processors), self.evaluate))
         try:
-            return JobResult(*self.ray.get(task))
-        except self.ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, Error):
-                return JobResult(None, None, str(error.cause), refused=True)
-            return JobResult(None, None, str(error))
-        except self.ray.exceptions.RayError as error:  # the worker was killed, its node lost, its memory short
-            return JobResult(None, None, f"{type(error).__name__}: {error}")
+            what, *told = host.pipe.recv()
+        except (EOFError, OSError):
+            what, told = "no", ["Exception", f"it ended at once: {host.last_words()}"]
+        if what == "ready":
+            return host, told[0], told[1]
+        host.close()
+        kind, said = told
+        if kind == "ConnectionError":
+            raise ConnectionError(f"no Ray cluster answers ({said.splitlines()[0]}); give HOST:PORT, or auto")
+        raise RunFailed(f"Ray cannot be begun: {kind}: {said.splitlines()[0]}; --workers 1 needs none")
+
+    def _again(self, running: int) -> None:
+        """Begins or joins Ray once more, after it died. Raises RunFailed where it cannot be had."""
+        said = self.host.last_words()
+        self.host.close()
+        where = f"the Ray cluster at {self.address}" if self.address else "Ray on this machine"
+        trainings = f"{running} training{'s' * (running > 1)} begin{'s' * (running == 1)} anew"
+        warnings.warn(f"{where} died ({said}); it is begun again, and {trainings}", RayDied, stacklevel=4)
+        for pause in (*PAUSES, None) if self.address else (None,):
+            try:
+                self.host, _, _ = self._begun()
+                break
+            except (ConnectionError, RunFailed) as error:
+                if pause is None:
+                    raise RunFailed(f"{where} died and cannot be had again: {error}") from None
+                time.sleep(pause)
+        self.host.pipe.send(self.takes)
+
+
+class RayDied(UserWarning):
+    """Ray died under a search, and was begun again."""
+
+
+class _Host:
+    """The process of `ray_host`, and the pipe to it."""
+
+    def __init__(self) -> None:
+        self.pipe, theirs = Pipe()
+        self.words = TemporaryFile()
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # what is imported here is imported there
+        with theirs:
+            self.process = Popen(
+                [sys.executable, "-m", "nas.execution.ray_host", str(theirs.fileno())],
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                stderr=self.words,
+                env=os.environ | {"PYTHONPATH": path},
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # a Ctrl-C is for nas
+            )
+
+    def send(self, what: str, key: int, content: bytes | None) -> None:
+        """Sends a message; that nobody is there is seen where outcomes are awaited."""
+        with suppress(OSError):
+            self.pipe.send((what, key, content))
+
+    def outcomes(self) -> list[tuple[int, JobResult]]:
+        """What came back within a second. Raises EOFError where the process is no more."""
+        found: list[tuple[int, JobResult]] = []
+        while self.pipe.poll(0.0 if found else 1.0):
+            try:
+                what, key, *told = self.pipe.recv()
+            except OSError:
+                raise EOFError from None
+            if what == "done":
+                found.append((key, JobResult(*pickle.loads(told[0]))))
+            else:
+                found.append((key, JobResult(None, None, told[0], refused=told[1])))
+        if not found and self.process.poll() is not None:
+            raise EOFError
+        return found
+
+    def last_words(self) -> str:
+        """The last line that it wrote on standard error."""
+        with suppress(TimeoutExpired):
+            self.process.wait(5)
+        self.words.seek(0)
+        lines = [line for line in self.words.read().decode(errors="replace").splitlines() if line.strip()]
+        return lines[-1].strip()[:300] if lines else f"no message, exit code {self.process.returncode}"
+
+    def close(self) -> None:
+        """Ends the process, and a Ray that it began."""
+        self.pipe.close()
+        try:
+            self.process.wait(20)
+        except TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, SIGKILL)
+            self.process.wait()
+        self.words.close()
 
 
 def shared(cards: int, number: int | None, processors: int) -> tuple[int, float]:
@@ -171,11 +277,3 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:
         raise ConnectionError(f"no Ray cluster answers at {address!r} ({error}); give HOST:PORT, or auto") from None
-
-
-def _evaluated(
-    evaluate: Evaluate, arch: Any, rung: int, state: bytes | None, sees_gpus: bool
-) -> tuple[Score, bytes | None]:
-    if not sees_gpus:  # Ray hides those of other workers, but none from a worker that takes none
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    return evaluate(arch, rung, state, lambda _: None)

@@ -1,0 +1,81 @@
+"""Ray dies under a search, for real: the search says so, begins it again, and loses nothing."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.execution.cluster import RayDied, RayWorkers
+from nas.execution.jobs import Tick
+from nas.records.run_folder import RunFailed
+from nas.records.trial import Score
+from tests.conftest import score
+from tests.execution.test_workers import first_time, jobs, outcomes
+
+pytestmark = pytest.mark.slow
+
+
+def processes() -> dict[int, str]:
+    """Command lines by process."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+    return found
+
+
+def session_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3])
+
+
+def kill(what: str, session: int) -> None:
+    """Kills the process of the Ray of that session whose command line has `what`."""
+    for pid, line in processes().items():
+        if what in line and session_of(pid) == session:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("what", ["raylet/raylet", "dashboard/agent.py"])
+def test_ray_is_begun_again(tmp_path: Path, what: str) -> None:
+    def kills(network: Any, rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, bytes]:
+        if network == "kills" and first_time(tmp_path / "once"):
+            kill(what, os.getsid(os.getppid()))
+            time.sleep(60)  # it does not come to an end by itself
+        return score(rung, 50.0), b"state"
+
+    workers = RayWorkers(kills, 2, gpus=0)
+    try:
+        with pytest.warns(
+            RayDied, match=r"Ray on this machine died \(.*\); it is begun again, and \d trainings? begin"
+        ):
+            found = outcomes(workers, jobs("kills", "works", "works"))
+        assert {key: outcome.error for key, outcome in found.items()} == dict.fromkeys(range(3), "")
+        assert all(outcome.score and outcome.state == b"state" for outcome in found.values())
+    finally:
+        workers.close()
+
+
+def test_what_kills_ray_each_time_is_given_up(tmp_path: Path) -> None:
+    def kills(network: Any, rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, None]:
+        if network == "kills":
+            kill("raylet/raylet", os.getsid(os.getppid()))
+            time.sleep(60)
+        return score(rung, 50.0), None
+
+    workers = RayWorkers(kills, 1, gpus=0)
+    try:
+        with pytest.warns(RayDied):
+            found = outcomes(workers, jobs("kills", "works"))
+        assert found[0].error == "Ray died while it ran" and found[1].score
+        workers.host.process.kill()
+        workers.processors = -1  # no Ray can be begun so
+        with pytest.warns(RayDied), pytest.raises(RunFailed, match="died and cannot be had again: Ray cannot be begun"):
+            outcomes(workers, jobs("works"))
+    finally:
+        workers.close()
