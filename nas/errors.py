@@ -1,4 +1,4 @@
-"""The one error of a request that cannot be met, and how values are shown in it."""
+"""The one error of a request that cannot be met, how values are shown in it, and the one warning."""
 
 from typing import Any
 
@@ -8,6 +8,10 @@ class Error(ValueError):
 
     Raised before anything is trained. A ValueError, so that code which expects one catches it.
     """
+
+
+class Notice(UserWarning):
+    """Something that should be known, though the work goes on."""
 
 
 def shown(value: Any) -> str:

@@ -178,37 +178,3 @@ def _described(hint: Any) -> list[str]:
     if hint is Any:
         return ["anything"]
     return [NAMES.get(origin or hint) or f"a {getattr(hint, '__name__', hint)}"]
-
-
-def check_takes(function: Callable[..., Any], name: str, takes: tuple[str, ...]) -> None:
-    """Raises Error where a user's `function`, given as `name`, cannot be called with arguments `takes`."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # of a built-in, say, nothing is known
-        return
-    try:
-        signature.bind(*takes)
-    except TypeError as error:
-        raise Error(
-            f"{name} must take {' and '.join(takes)}, but {called(function)}{signature} does not: {error}; {HELP[name]}"
-        ) from None
-
-
-def number_from(value: Any, name: str, function: Callable[..., Any], network: Any, least: float = -math.inf) -> float:
-    """`value`, which a user's `function`, given as `name`, returned for `network`, as a number.
-
-    Raises Error where it is none, is not finite, or is below `least`.
-    """
-    try:
-        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
-    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of many numbers
-        number = math.nan
-    if math.isfinite(number) and number >= least:
-        return number
-    wanted = "a finite number" if least == -math.inf else f"a finite number of at least {least:g}"
-    raise Error(f"{name} must return {wanted}, but {called(function)} returned {shown(value)} for {shown(network)}")
-
-
-def called(function: Callable[..., Any]) -> str:
-    """What a function is called, as an error shows it."""
-    return getattr(function, "__qualname__", None) or type(function).__name__

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.api.resolve import absolute, architecture, folder_of, restore_in, restore_of, space_of
-from nas.errors import Error
+from nas.errors import Error, Notice
 from nas.networks.architecture import Arch, arch_id
 from nas.networks.space import Space, decode, fitted
 from nas.records.plan import Plan
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nas.training.full_training import TrainedNetwork
 
 
-class UnreadableRecord(UserWarning):
+class UnreadableRecord(Notice):
     """A record of a run cannot be read; the others can."""
 
 

@@ -3,6 +3,8 @@
 import inspect
 import random
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from optuna.samplers import BaseSampler
@@ -11,6 +13,7 @@ from optuna.trial import BaseTrial
 from nas.api.arguments import checked
 from nas.api.resolve import RESOLUTION, SpaceLike, budget_of, fitted_space, space_of
 from nas.api.space_files import loaded_module
+from nas.api.user_functions import priced
 from nas.errors import Error, shown
 from nas.networks.graph import Cost
 from nas.networks.space import Label, axes, draw
@@ -18,6 +21,7 @@ from nas.records.plan import SAMPLERS, Budget
 from nas.search_strategy.candidates import cheapest
 from nas.search_strategy.gp_sampler import ProposerSampler, within
 from nas.search_strategy.proposer import Proposer
+from nas.search_strategy.study import Callback
 from nas.search_strategy.study_proposer import MakeSampler
 
 
@@ -44,8 +48,6 @@ class GPSampler(ProposerSampler):
         seed: int = 0,
         batch: int = 1,
     ) -> None:
-        from nas.api.search import priced
-
         where = fitted_space(space_of(space))
         limits = Budget() if budget is None else budget_of(budget, RESOLUTION, 10)
         if limits.timed:
@@ -66,6 +68,31 @@ def suggest(trial: BaseTrial, space: SpaceLike = "lightweight") -> Any:
         return within(trial.suggest_categorical(name, names[name]), names[name], labels)
 
     return draw(where, pick)
+
+
+LOGS = {"mlflow": "mlflow", "wandb-offline": "wandb"}
+"""What a search can be followed in beside optuna-dashboard, by Optuna's own callbacks, and the package it needs."""
+
+
+def check_log(log: str | None) -> None:
+    """Raises Error where `log` is none of LOGS, or what it needs is not installed."""
+    if log is not None and log not in LOGS:
+        raise Error(f"log {shown(log)} is unknown; one of {', '.join(LOGS)}")
+    missing = [name for name in ("optuna_integration", LOGS[log]) if not find_spec(name)] if log else []
+    if log and missing:
+        raise Error(f"log {log} needs {' and '.join(missing)}; pip install optuna-integration {LOGS[log]}")
+
+
+def loggers(log: str | None, folder: Path) -> list[Callback]:
+    """Optuna's callback for `log`, which writes into the run's folder; none where nothing is asked."""
+    if log is None:
+        return []
+    import optuna_integration
+
+    if log == "mlflow":
+        return [optuna_integration.MLflowCallback(f"sqlite:///{folder.absolute()}/mlflow.db")]
+    settings = {"mode": "offline", "dir": str(folder), "project": "nas", "group": folder.name}
+    return [optuna_integration.WeightsAndBiasesCallback(wandb_kwargs=settings, as_multirun=True)]
 
 
 def sampler_of(sampler: Any) -> tuple[str, MakeSampler | None]:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from nas.api.arguments import check_takes, checked, number_from
+from nas.api.arguments import checked
 from nas.api.resolve import (
     RESOLUTION,
     SpaceLike,
@@ -28,6 +28,7 @@ from nas.api.resolve import (
     space_of,
 )
 from nas.api.space_files import keep_source, module_name
+from nas.api.user_functions import UserEvaluate, UserFunction, check_takes, priced, timed
 from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
 from nas.networks.architecture import cost_or_unbuildable as cost_on_paper
@@ -46,20 +47,17 @@ from nas.records.plan import (
     default_trials,
 )
 from nas.records.run_folder import Restore, Run, create, is_calibration, open_run, read_trials
-from nas.records.timing import Latency, exactly
-from nas.records.trial import Costs, Score, restored
+from nas.records.timing import Latency
+from nas.records.trial import Costs, restored
 from nas.reports.comparison import Result
 from nas.search_strategy.candidates import cheapest
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-    from nas.execution.jobs import Evaluate, Tick
+    from nas.execution.jobs import Evaluate
     from nas.search_strategy.latency_limit import Measure
     from nas.search_strategy.progress import Halt, Watch
-
-UserFunction: TypeAlias = Callable[[Any, int], float]
-"""A user's `evaluate(network, rung)`: a score, the higher the better."""
 
 
 @checked
@@ -90,6 +88,9 @@ def search(
     cpus: float = 1.0,
     gpus: float | None = None,
     time_limit: float | str | None = None,
+    trial_timeout: float | str | None = None,
+    callbacks: Sequence[Callable[[Any, Any], None]] = (),
+    log: str | None = None,
     halt: "Halt | None" = None,
     started: Callable[[Path, Plan], None] = lambda *_: None,
     watch: "Watch" = lambda _: None,
@@ -117,20 +118,24 @@ def search(
     first: on `device` ("here", "ray:NAME", or what `measure_command` reaches), on `measure_threads` threads. Or
     `latency(network)` gives milliseconds.
 
-    The run. `run`: the folder that keeps all of it, and is resumed where it exists, also with more `trials`; by
-    default a new one in runs/, or none for an `evaluate`. `resume`: the folder of a search that is resumed as it
-    was begun. `workers`: trainings side by side, by Ray where there are several; by default one a core, and one for an
-    `evaluate`. `ray_address`: a running cluster; `cpus`, `gpus`: what a worker takes there. `time_limit`: seconds, or
-    "30m". `halt`: an object whose `asked` ends the search after the trainings under way. `started` is called with
-    the folder and the plan as soon as they are on disk, `watch` with the progress.
+    The run. `run`: the folder that keeps all of it, and is resumed where it exists, also with more `trials`; by default
+    a new one in runs/, or none for an `evaluate`. `resume`: the folder of a search that is resumed as it was begun.
+    `workers`: trainings side by side, by Ray where there are several; by default one a core, and one for an `evaluate`.
+    `ray_address`: a running cluster; `cpus`, `gpus`: what a worker takes there. `time_limit`: seconds, or "30m".
+    `trial_timeout`: the same for one training of a network, through a rung: it is ended then, and has failed.
+    `callbacks`: functions of Optuna's kind, called with the study and each trial that has ended; `log`: one of
+    `nas.api.samplers.LOGS`, into the run's folder. `halt`: an object whose `asked` ends the search after the trainings
+    under way. `started` is called with the folder and the plan as soon as they are on disk, `watch` with the progress.
 
     Raises Error where the request cannot be met, RunFailed after three failures in a row.
     """
-    from nas.api.samplers import sampler_of
+    from nas.api.samplers import check_log, loggers, sampler_of
     from nas.execution.workers import check_workers, open_workers
     from nas.search_strategy.progress import Halt
 
     check_workers(workers)
+    check_log(log)
+    timeout = None if trial_timeout is None else seconds_of(trial_timeout)
     halt = halt or Halt()
     if not isinstance(halt, Halt):
         raise Error(f"halt of nas.search must be a nas.Halt, got {halt!r}")
@@ -157,10 +162,10 @@ def search(
 
         number = 1 if evaluate and workers is None else workers
         own_module = module_name(task.space.name) if task.space.source else None
-        with open_workers(task.score, number, ray_address, cpus, gpus, own_module=own_module) as pool:
+        with open_workers(task.score, number, ray_address, cpus, gpus, own_module=own_module, timeout=timeout) as pool:
             found = run_engine(
                 plan, task.space, task.anchors, folder, pool, watch, halt, task.costs, task.restore, task.measure,
-                own_sampler,
+                own_sampler, [*callbacks, *loggers(log, folder.path)],
             )  # fmt: skip
         kept = folder.path if run or resume or task.about else None
     return Result(plan, tuple(found.trials), found.best, tuple(front(found.trials, plan.objective)), kept)
@@ -330,51 +335,6 @@ def _continued(path: Path, task: _Task, trials: int | None) -> tuple[Run, Plan]:
     return folder, plan
 
 
-@dataclass(frozen=True, slots=True)
-class UserEvaluate:
-    """A user's `evaluate` as workers call it."""
-
-    evaluate: UserFunction
-
-    def __call__(self, network: Any, rung: int, state: bytes | None, tick: "Tick") -> tuple[Score, bytes | None]:
-        """The score of a rung, and no state."""
-        begun = time.perf_counter()
-        try:
-            answer = self.evaluate(network, rung)
-        except OSError as error:  # of what it reaches for; those of workers are the run's, of a full disk
-            raise RuntimeError(f"{type(error).__name__}: {error}") from error
-        value = number_from(answer, "evaluate", self.evaluate, network)
-        tick(1)
-        return Score(rung, value, 0.0, 1, 0, time.perf_counter() - begun, 0.0, "", 0, ""), None
-
-
-def priced(own: Callable[[Any], Cost | float] | None, needed: bool = True) -> Costs:
-    """What a network costs, by the user's `own` function where there is one. It is `needed` where that is limited."""
-    if own is None:
-
-        def on_paper(network: Any) -> Cost:
-            if isinstance(network, Arch):
-                return cost_on_paper(network)
-            if needed:
-                raise Error(
-                    f"networks of your own need cost=, which says what they cost, where a budget limits that; got "
-                    f"{network!r}"
-                )
-            return Cost(0, 0, 0)
-
-        return on_paper
-
-    check_takes(own, "cost", ("network",))
-
-    def costs(network: Any) -> Cost:
-        spent = own(network)
-        if isinstance(spent, Cost):
-            return spent
-        return Cost(round(number_from(spent, "cost", own, network, least=0)), 0, 0)
-
-    return costs
-
-
 def _check_latency(plan: Plan, meter: Meter, latency: Callable[[Any], Latency | float] | None) -> None:
     """Raises Error where latency is to be measured and nothing asks for it, or is given in the wrong unit."""
     usual = Meter("", seconds=MEASURED_SECONDS)
@@ -403,15 +363,7 @@ def _measure(
     if not plan.timed:
         return None
     if latency:
-        own = latency
-
-        check_takes(own, "latency", ("network",))
-
-        def latency(network: Any) -> Latency:
-            figure = own(network)
-            return figure if isinstance(figure, Latency) else exactly(number_from(figure, "latency", own, network, 0))
-
-        return latency, None
+        return timed(latency), None
     if not plan.meter:
         raise Error("this search was begun with a latency= of its own; give it again, with run= its folder")
 

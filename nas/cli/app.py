@@ -13,6 +13,7 @@ import typer
 
 from nas import __version__
 from nas.cli import networks, search, show, train
+from nas.errors import Notice
 
 app = typer.Typer(
     name="nas",
@@ -48,7 +49,7 @@ def _shown(
     line: str | None = None,
 ) -> None:
     """A warning of ours as a line; those of others as Python shows them."""
-    if category.__name__ == "UnreadableRecord":
+    if issubclass(category, Notice):
         print(f"nas: warning: {message}", file=sys.stderr)
     else:
         _shown_by_python(message, category, filename, lineno, file, line)

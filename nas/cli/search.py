@@ -8,7 +8,15 @@ import typer
 from nas.cli.errors import interruptible, keeping, named_run, only_how
 from nas.records.run_folder import Run
 
-HOW = ("workers", "ray_address", "cpus", "gpus", "time_limit")  # options that do not change what is found
+HOW = (
+    "workers",
+    "ray_address",
+    "cpus",
+    "gpus",
+    "time_limit",
+    "trial_timeout",
+    "log",
+)  # options that do not change what is found
 
 
 def search(
@@ -64,6 +72,12 @@ def search(
     time_limit: Annotated[
         str | None, typer.Option(help="End in time with what is there: 90s, 30m, 2h. It can be resumed.")
     ] = None,
+    trial_timeout: Annotated[
+        str | None, typer.Option(help="End a training of a network that takes longer; it has failed: 10m, 1h.")
+    ] = None,
+    log: Annotated[
+        str | None, typer.Option(help="Follow it in mlflow or wandb-offline too, in the run's folder.")
+    ] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run's folder in runs/; by default made up.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder: runs/NAME.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -106,6 +120,8 @@ def search(
                 cpus=cpus,
                 gpus=gpus,
                 time_limit=time_limit,
+                trial_timeout=trial_timeout,
+                log=log,
                 halt=halt,
                 started=started,
                 watch=watch,

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import pickle
+import re
 import socket
 import sys
 import time
@@ -16,13 +17,14 @@ from signal import SIGKILL
 from subprocess import DEVNULL, Popen, TimeoutExpired
 from tempfile import TemporaryFile
 
+from nas.errors import Notice
 from nas.execution.command import commanded
 from nas.execution.environment import cores
 from nas.execution.jobs import ATTEMPTS, Evaluate, Job, JobResult
 from nas.records.run_folder import RunFailed
 
 LIMIT = 3 * 3600.0  # seconds that a job may take on Ray
-PAUSES = (5.0, 15.0, 30.0)  # seconds before a cluster that died is tried again
+PAUSES = (5.0, 15.0, 30.0)  # seconds before a Ray that died is tried again
 LOST = "Ray died while it ran"
 SHARERS = 4  # workers that share a GPU, where nobody says otherwise
 
@@ -118,7 +120,7 @@ class RayWorkers:
                         if failed + 1 < ATTEMPTS and self.retries:
                             waiting.insert(0, (job, failed + 1))
                         else:
-                            yield job, JobResult(None, None, f"TimeoutError: a rung took more than {self.limit:.0f} s")
+                            yield job, JobResult(None, None, f"TimeoutError: a rung took more than {self.limit:g} s")
                 stop()  # raises where the time is up
         finally:
             for key in running:
@@ -149,7 +151,7 @@ class RayWorkers:
         where = f"the Ray cluster at {self.address}" if self.address else "Ray on this machine"
         trainings = f"{running} training{'s' * (running > 1)} begin{'s' * (running == 1)} anew"
         warnings.warn(f"{where} died ({said}); it is begun again, and {trainings}", RayDied, stacklevel=4)
-        for pause in (*PAUSES, None) if self.address else (None,):
+        for pause in (*PAUSES, None):
             try:
                 self.host, _, _ = self._begun()
                 break
@@ -160,7 +162,7 @@ class RayWorkers:
         self.host.pipe.send(self.takes)
 
 
-class RayDied(UserWarning):
+class RayDied(Notice):
     """Ray died under a search, and was begun again."""
 
 
@@ -209,7 +211,9 @@ class _Host:
             self.process.wait(5)
         self.words.seek(0)
         lines = [line for line in self.words.read().decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1].strip()[:300] if lines else f"no message, exit code {self.process.returncode}"
+        if not lines:
+            return f"no message, exit code {self.process.returncode}"
+        return re.sub(r"^\[.*?\] \S+\.cc:\d+: +", "", lines[-1].strip())[:200]  # without its place in Ray's code
 
     def close(self) -> None:
         """Ends the process, and a Ray that it began."""

@@ -25,16 +25,20 @@ def open_workers(
     gpus: float | None = None,
     limit: float = LIMIT,
     own_module: str | None = None,
+    timeout: float | None = None,
 ) -> Iterator[Workers]:
     """Workers for as long as they are needed.
 
-    `workers`: by default one a core. The others: see `nas.execution.cluster.RayWorkers`.
+    `workers`: by default one a core. `timeout`: seconds after which a training is ended and has failed; a process of
+    its own is needed for that, so Ray is begun for one worker too. The others: see `nas.execution.cluster.RayWorkers`.
     """
     check_workers(workers)
-    if ray_address is None and (workers or cores()) == 1 and cpus == 1 and gpus is None:
+    if ray_address is None and (workers or cores()) == 1 and cpus == 1 and gpus is None and timeout is None:
         yield LocalWorkers(evaluate)
         return
-    on_ray = RayWorkers(evaluate, workers, ray_address, cpus, gpus, limit, own_module)
+    on_ray = RayWorkers(
+        evaluate, workers, ray_address, cpus, gpus, timeout or limit, own_module, retries=timeout is None
+    )
     try:
         yield on_ray
     finally:

@@ -37,6 +37,7 @@ from nas.search_strategy.candidates import Candidate, PredictLatency, ScoredCand
 from nas.search_strategy.latency_limit import LatencyLimit, Measure
 from nas.search_strategy.progress import Halt, ProgressTracker, Watch, images_of
 from nas.search_strategy.proposer import Proposer
+from nas.search_strategy.study import Callback
 from nas.search_strategy.study_proposer import MakeSampler, StudyProposer
 from nas.search_strategy.trial_log import ActiveTrial, TrialLog
 
@@ -63,6 +64,7 @@ def search(
     restore: Restore = restored,
     measure: tuple[Measure, Any] | None = None,
     own_sampler: MakeSampler | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> SearchOutcome:
     """What the search that `plan` asks for comes to; trials on disk already are not run again.
 
@@ -70,7 +72,7 @@ def search(
     failed trial, with its traceback. Ends early where no new network keeps the budget, or where `halt` says so.
     `restore`: see `nas.records.run_folder.read_trials`. `measure`: what gives the latency of a network, and the network
     that latencies are scaled by; needed where the plan asks for latency. `own_sampler`: makes the sampler, where the
-    plan names one of the user's own.
+    plan names one of the user's own. `callbacks`: called as Optuna calls its own.
 
     Raises RunFailed after three failures in a row or where a latency cannot be had, Error where the first answer of all
     shows that what was asked is at fault, RunInUse where another process works in `run`, OSError where the disk
@@ -80,7 +82,7 @@ def search(
         raise Error("the plan asks for latency: say what measures it")
     halt = halt or Halt()
     with at_work(run):
-        log = TrialLog(run, space, plan, restore)
+        log = TrialLog(run, space, plan, restore, callbacks)
         tracker = ProgressTracker(plan, watch, halt, log)
         rungs, surrogate = len(plan.recipe.rungs), plan.sampler != "near-budget"
         proposer = Proposer(space, plan.budget, costs, plan.seed, rungs, plan.objective, surrogate)

@@ -5,8 +5,8 @@ ours: states, intermediate values rung by rung, what a network costs and by how 
 Where it is damaged, or was written by a version before 0.18, it is written anew from the run's trials.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -35,6 +35,10 @@ LAYOUT = "nas 0.18"
 """How trials are kept; a study without this mark is written anew."""
 
 
+Callback: TypeAlias = Callable[[optuna.Study, FrozenTrial], None]
+"""What Optuna calls after a trial: loggers of others."""
+
+
 class Asked(NamedTuple):
     """A network that the study's sampler has proposed."""
 
@@ -46,7 +50,8 @@ class Asked(NamedTuple):
 class StudyLog:
     """The study of `run`, and the one way to ask and to tell it."""
 
-    def __init__(self, run: Run, space: Space, plan: Plan) -> None:
+    def __init__(self, run: Run, space: Space, plan: Plan, callbacks: Sequence[Callback] = ()) -> None:
+        self.callbacks = callbacks
         self.space, self.budget, self.objective, self.judge = space, plan.budget, plan.objective, plan.recipe.judge
         self.axes = axes(space)
         self.running: dict[str, optuna.Trial] = {}
@@ -129,6 +134,9 @@ class StudyLog:
             state, values = _end(trial, self.objective, self.judge)
             self.study.tell(running, None if state == TrialState.PRUNED else values, state)
         self.kept.add(trial.index)
+        for callback in self.callbacks:
+            told = self.study.get_trials(deepcopy=False)
+            callback(self.study, next(one for one in reversed(told) if one.user_attrs.get("index") == trial.index))
 
     def _left_behind(self) -> set[int]:
         """The indices of all that have ended. What a killed process was at is told to have failed."""

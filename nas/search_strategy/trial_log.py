@@ -1,6 +1,7 @@
 """The candidates of a search on their way, and the run's records of them: the one way to add to those."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from nas.errors import Error
@@ -25,7 +26,7 @@ from nas.records.run_folder import (
 from nas.records.timing import Latency
 from nas.records.trial import Score, State, Trial, best
 from nas.search_strategy.candidates import Candidate, candidate_of
-from nas.search_strategy.study import StudyLog
+from nas.search_strategy.study import Callback, StudyLog
 
 
 @dataclass(slots=True)
@@ -54,8 +55,10 @@ class ActiveTrial:
 class TrialLog:
     """The run's trials and scores on disk, and the one way to add to them."""
 
-    def __init__(self, run: Run, space: Space, plan: Plan, restore: Restore) -> None:
-        self.run, self.plan, self.study = run, plan, StudyLog(run, space, plan)
+    def __init__(
+        self, run: Run, space: Space, plan: Plan, restore: Restore, callbacks: Sequence[Callback] = ()
+    ) -> None:
+        self.run, self.plan, self.study = run, plan, StudyLog(run, space, plan, callbacks)
         self.trials = {trial.index: trial for trial in read_trials(run, restore)[0]}
         self.ended = Counter(trial.state for trial in self.trials.values())
         self.scores = read_scores(run)

@@ -171,3 +171,20 @@ def test_samplers_that_cannot_be(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(nas.Error) as raised:
         nas.GPSampler(**asked)
     assert said in str(raised.value)
+
+
+def test_optunas_callbacks_are_called_with_each_trial_that_ended() -> None:
+    told: list[tuple[int, float]] = []
+
+    def callback(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        assert study.study_name == "nas" and trial.state.is_finished()
+        told.append((trial.user_attrs["index"], trial.value or 0.0))
+
+    found = searched("gp", callbacks=[callback])
+    assert told == [(trial.index, trial.score) for trial in found.trials]
+
+
+def test_a_log_that_is_not_installed_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.api.samplers.find_spec", lambda name: None)
+    with pytest.raises(nas.Error, match=r"needs optuna_integration and mlflow; pip install optuna-integration mlflow"):
+        searched("gp", log="mlflow")

@@ -1,4 +1,4 @@
-"""A search on a Ray cluster of two nodes that loses one."""
+"""A search on a Ray cluster of two nodes, of which one is lost and another joins."""
 
 import threading
 from dataclasses import replace
@@ -38,7 +38,7 @@ def test_no_cluster_is_one_error() -> None:
         RayWorkers(fake_evaluate, 2, "127.0.0.1:1")
 
 
-def test_a_lost_node_does_not_end_the_search(tmp_path: Path) -> None:
+def test_a_node_is_lost_another_joins_and_the_search_is_the_same(tmp_path: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     lost = cluster.add_node(num_cpus=1)
     marker = tmp_path / "reached"
@@ -59,6 +59,7 @@ def test_a_lost_node_does_not_end_the_search(tmp_path: Path) -> None:
             while not marker.exists():
                 threading.Event().wait(0.05)
             cluster.remove_node(lost)
+            cluster.add_node(num_cpus=1)
 
         killer = threading.Thread(target=lose)
         killer.start()

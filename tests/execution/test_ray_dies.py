@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import nas
 from nas.execution.cluster import RayDied, RayWorkers
 from nas.execution.jobs import Tick
 from nas.records.run_folder import RunFailed
@@ -79,3 +80,16 @@ def test_what_kills_ray_each_time_is_given_up(tmp_path: Path) -> None:
             outcomes(workers, jobs("works"))
     finally:
         workers.close()
+
+
+def test_a_training_that_hangs_is_ended_and_recorded(tmp_path: Path) -> None:
+    def hangs(network: dict[str, int], rung: int) -> float:
+        if network["width"] == 16:
+            time.sleep(600)
+        return float(network["width"])
+
+    space = {"width": [8, 16, 32]}
+    found = nas.search(space, evaluate=hangs, trials=3, trial_timeout=8.0, run=tmp_path / "run")
+    ended = {trial.arch["width"]: trial for trial in found.trials}
+    assert {width: trial.state for width, trial in ended.items()} == {8: "complete", 16: "failed", 32: "complete"}
+    assert "TimeoutError: a rung took more than 8 s" in (ended[16].error or "")
