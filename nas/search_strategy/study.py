@@ -83,7 +83,7 @@ class StudyLog:
         """Tells that a network is not tried, and why."""
         trial.set_user_attr("refused", why)
         self._constrain(trial, cost)
-        # From a pruned one with constraints TPE learns the limit, and asks a fifth as often (see runs/README.md).
+        # From a pruned one with constraints TPE learns the limit, and asks less often (see runs/README.md).
         self.study.tell(trial, state=TrialState.PRUNED if why == OVER else TrialState.FAIL)
 
     def begin(self, candidate: Candidate, index: int) -> None:
