@@ -114,6 +114,8 @@ def _begun(
     if networks < 3 or images < 1 or epochs < 1:
         raise Error(f"a calibration needs 3 networks, 1 image and 1 epoch, got {networks}, {images}, {epochs}")
     on_paper(budget_of(budget, RESOLUTION, 10))
+    if run is not None and Path(run).exists():
+        raise Error(f"{run} exists already; go on with resume, or name another run")
     shorter, template = _proxies(proxies), space_of(space)
 
     from nas.search_strategy.calibration import diverse

@@ -178,7 +178,12 @@ def resumable(path: Path, data: str | Path | None, space: Space | None = None) -
     folder, plan = open_run(path)
     if space is None and plan.space not in SPACES and ":" not in plan.space:
         raise Error(f"{path} was begun in a space of its own, {plan.space!r}; nas.search(space, resume={str(path)!r})")
-    where = fitted(space or space_of(plan.space), plan.resolution, plan.classes)
+    try:
+        where = fitted(space or space_of(plan.space), plan.resolution, plan.classes)
+    except Error as error:
+        if folder.space_file.exists():
+            raise Error(f"{error}; {path} keeps it as it was: put {folder.space_file} back there") from None
+        raise
     if plan.space_digest not in (where.digest, where.old_digest):
         if where.source:
             raise Error(

@@ -4,6 +4,7 @@ rule and the way out, where a name is unknown.
 
 import math
 import os
+import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,10 +15,10 @@ from typing import Any, TypeAlias, TypeVar
 
 from nas.api.space_files import space_in_file
 from nas.errors import Error, shown
-from nas.networks.architecture import Anchor, Arch, arch_id, cost
+from nas.networks.architecture import Anchor, Arch, arch_id, cost, cost_or_unbuildable
 from nas.networks.graph import Cost
 from nas.networks.plain_space import plain_space
-from nas.networks.space import Space, decode, fitted
+from nas.networks.space import Space, decode, fitted, sample
 from nas.records.plan import BUDGET_HELP, FRONT_KEEP, Budget, Plan, filled, parse_budget
 from nas.records.run_folder import Restore, Run, free_name, open_run, read_trials
 from nas.records.trial import Trial, identity, restored
@@ -57,12 +58,25 @@ def fitted_space(space: Space) -> Space:
         return space
 
 
+def tried_out(space: Space) -> Space:
+    """`space`, of which a few networks can be drawn and counted. Raises Error with what a user's own code says."""
+    try:
+        for seed in range(3):
+            network = sample(space, random.Random(seed))
+            if isinstance(network, Arch):
+                cost_or_unbuildable(network)
+    except Exception as error:  # whatever a class or a `wire` of theirs raises
+        said = str(error) if isinstance(error, Error) else f"{type(error).__name__}: {error}"
+        raise Error(f"no network can be drawn from space {space.name}: {said}") from error
+    return space
+
+
 def space_of(space: SpaceLike) -> Space:
     """The search space called `space`, the one in a file, FILE.py:NAME, or the one that is given."""
     if not isinstance(space, str):
-        return plain_space(space)
+        return tried_out(plain_space(space))
     if ":" in space:
-        return space_in_file(space)
+        return tried_out(space_in_file(space))
     if space.endswith(".py"):
         raise Error(f"space {space!r} is a file; say which space in it, as in {space}:SPACE")
     return named(SPACES, space, "space")

@@ -52,7 +52,7 @@ class GPSampler(ProposerSampler):
         limits = Budget() if budget is None else budget_of(budget, RESOLUTION, 10)
         if limits.timed:
             raise Error(f"budget {limits} limits latency, which nothing measures in a study of your own; leave it out")
-        costs = priced(cost, needed=bool(limits.limits()))
+        costs = priced(cost, needed=limits.limits())
         cheapest(where, limits, random.Random(seed), costs)  # raises where nothing keeps the budget
         super().__init__(Proposer(where, limits, costs, seed), batch)
 
@@ -105,7 +105,10 @@ def sampler_of(sampler: Any) -> tuple[str, MakeSampler | None]:
         if ":" not in sampler:
             return sampler, None  # the plan refuses it where it is unknown
         name = sampler.rpartition(":")[2]
-        sampler, called = getattr(loaded_module(sampler, "sampler"), name, None), sampler
+        module, called = loaded_module(sampler, "sampler"), sampler
+        if not hasattr(module, name):
+            raise Error(f"sampler {sampler!r}: there is no {name} in it")
+        sampler = getattr(module, name)
     else:
         cls = sampler if inspect.isclass(sampler) else type(sampler)
         called = f"{cls.__module__}:{cls.__qualname__}"
@@ -113,6 +116,9 @@ def sampler_of(sampler: Any) -> tuple[str, MakeSampler | None]:
         return called, lambda _seed: sampler
     if inspect.isclass(sampler) and issubclass(sampler, BaseSampler):
         made: Any = sampler
+        missing = [p.name for p in inspect.signature(made).parameters.values() if p.default is p.empty and p.kind < 2]
+        if missing:
+            raise Error(f"sampler {called} needs {missing[0]}; make one, and give it as a value")
         seeded = "seed" in inspect.signature(made).parameters
         return called, (lambda seed: made(seed=seed)) if seeded else (lambda _seed: made())
     raise Error(

@@ -265,7 +265,7 @@ def _by_function(
         wave=4 if wave is None else wave, sampler=asked.sampler, flip=asked.flip,
     )  # fmt: skip
     _check_latency(plan, meter, latency)
-    costed = bool(limits.limits()) or any(name not in ("accuracy", "latency") for name in asked.objective)
+    costed = {*limits.limits(), *asked.objective} - {"accuracy", "latency"}
     costs, rows = priced(cost, costed), [anchor_of(one, None) for one in anchors]
     cheapest(space, plan.budget, random.Random(asked.seed), costs)
     if plan.timed and not latency:
@@ -283,6 +283,8 @@ def _resumed(path: Path, space: SpaceLike, data: str | Path | None, trials: int 
     from nas.search_strategy.trial_log import extend_run
     from nas.training.proxy import Proxy
 
+    if not open_run(path)[1].dataset:
+        raise Error(f"{path} is of an evaluate of its own; call nas.search as it was begun, with run={str(path)!r}")
     folder, plan, where = resumable(path, data, None if isinstance(space, str) else space_of(space))
     rows = anchors_for(plan)
     if trials is not None:
@@ -324,6 +326,10 @@ def _continued(path: Path, task: _Task, trials: int | None) -> tuple[Run, Plan]:
         plan = replace(plan, space_digest=begun.space_digest)
     if not begun.images_digest:
         plan = replace(plan, images_digest="")
+    if begun.space_digest not in (task.space.digest, task.space.old_digest):
+        raise Error(
+            f"{path} was begun in another space, {begun.space!r} as it was then; name another run, or put it back"
+        )
     if problems := read_trials(folder, task.restore)[1]:
         raise Error(f"{problems[0]}; the other trials stay: delete that line to go on without it")
     if trials is None:

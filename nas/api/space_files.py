@@ -45,6 +45,8 @@ def write_example(file: Path) -> str:
     """
     from search_spaces import example
 
+    if file.suffix != ".py":
+        raise Error(f"write {str(file)!r} must end in .py, so that it can be loaded")
     try:
         with file.open("x") as out:
             out.write(Path(example.__file__).read_text())

@@ -1,9 +1,10 @@
 """Functions of a user's own: `evaluate`, `cost`, `latency`; what they take and return is looked at."""
 
+import copy
 import inspect
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -33,7 +34,7 @@ class UserEvaluate:
         """The score of a rung, and no state."""
         begun = time.perf_counter()
         try:
-            answer = self.evaluate(network, rung)
+            answer = self.evaluate(network if isinstance(network, Arch) else copy.deepcopy(network), rung)
         except OSError as error:  # of what it reaches for; those of workers are the run's, of a full disk
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
         value = number_from(answer, "evaluate", self.evaluate, network)
@@ -41,8 +42,8 @@ class UserEvaluate:
         return Score(rung, value, 0.0, 1, 0, time.perf_counter() - begun, 0.0, "", 0, ""), None
 
 
-def priced(own: Callable[[Any], Cost | float] | None, needed: bool = True) -> Costs:
-    """What a network costs, by the user's `own` function where there is one. It is `needed` where that is limited."""
+def priced(own: Callable[[Any], Cost | float] | None, needed: Collection[str] = ("macs",)) -> Costs:
+    """What a network costs, by the user's `own` function where there is one. `needed`: what of it is asked for."""
     if own is None:
 
         def on_paper(network: Any) -> Cost:
@@ -63,6 +64,8 @@ def priced(own: Callable[[Any], Cost | float] | None, needed: bool = True) -> Co
         spent = own(network)
         if isinstance(spent, Cost):
             return spent
+        if more := [name for name in needed if name != "macs"]:
+            raise Error(f"cost must return a nas.Cost where {more[0]} is asked for; a number is one of MACs alone")
         return Cost(round(number_from(spent, "cost", own, network, least=0)), 0, 0)
 
     return costs

@@ -58,7 +58,7 @@ class RayWorkers:
         if own_module:
             ray.cloudpickle.register_pickle_by_value(sys.modules[own_module])  # type: ignore[no-untyped-call]
         self.pickled: Callable[[object], bytes] = vars(ray.cloudpickle)["dumps"]  # it has no types
-        self.limit, self.retries = limit, retries
+        self.limit, self.retries, self.sent = limit, retries, 0
         here = not address
         if here and ray.is_initialized():  # the user's own
             address = ray.get_runtime_context().gcs_address
@@ -125,8 +125,6 @@ class RayWorkers:
         finally:
             for key in running:
                 self.host.send("end", key, None)
-
-    sent = 0  # jobs so far
 
     def _begun(self) -> tuple["_Host", float, int]:
         """The process that talks to Ray, and how many CPUs and GPUs there are."""

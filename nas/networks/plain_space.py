@@ -49,10 +49,13 @@ def _part(value: Mapping[Any, Any], path: str) -> Of:
 
 
 def _axis(item: Any, path: str) -> Any:
+    if hasattr(item, "tolist"):  # numpy's
+        item = item.tolist()
     if isinstance(item, Mapping):
         return _part(item, path)
     if not isinstance(item, list | tuple | range):
         return item
+    item = [one.tolist() if hasattr(one, "tolist") else one for one in item]
     choices = tuple(_part(one, path) if isinstance(one, Mapping) else one for one in item)
     if not all(isinstance(one, SCALARS) for one in choices):
         return OneOf(choices, "", tuple(range(len(choices))))  # each stands for its place

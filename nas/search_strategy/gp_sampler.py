@@ -1,6 +1,8 @@
 """The sampler of `nas search` as one of Optuna's: a Gaussian process that knows networks on paper, under a budget."""
 
+import math
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 from optuna import Study
@@ -43,6 +45,8 @@ class ProposerSampler(BaseSampler):
         """Whether no new network that keeps the budget was found."""
         self._independent = RandomSampler(seed=proposer.seed)
         self._candidates: dict[int, Candidate | None] = {}  # of trials that were seen, by number
+        self._pending: dict[int, Candidate] = {}  # of trials that may not have their parameters yet
+        self._alone = Lock()
 
     def begin(
         self, wave: int, again: int, size: int, rungs: Mapping[str, int], predict_latency: PredictLatency | None
@@ -63,6 +67,10 @@ class ProposerSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The choices of a network; none where no new one keeps the budget."""
+        with self._alone:  # a study may ask from several threads
+            return self._sampled(study, trial)
+
+    def _sampled(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
         if not self.proposed:
             known, seen = self._known(study, trial)
             wave = trial.number if self.wave is None else self.wave
@@ -70,7 +78,10 @@ class ProposerSampler(BaseSampler):
                 self.proposer.rungs = max((len(item.scores) for item in known), default=1) or 1
             self.proposed = self.proposer.propose(wave, self.batch, known, seen, self.predict_latency, self.again)
         self.exhausted = not self.proposed
-        return dict(self.proposed.pop(0).choices) if self.proposed else {}
+        if self.exhausted:
+            return {}
+        self._pending[trial.number] = self.proposed.pop(0)
+        return dict(self._pending[trial.number].choices)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -102,7 +113,8 @@ class ProposerSampler(BaseSampler):
         if trial.number not in self._candidates:
             found = self._drawn(trial)
             if not trial.state.is_finished():  # its parameters may still be missing
-                return found
+                return found or self._pending.get(trial.number)
+            self._pending.pop(trial.number, None)
             self._candidates[trial.number] = found
         return self._candidates[trial.number]
 
@@ -133,4 +145,4 @@ def _scores(trial: FrozenTrial, sign: float) -> tuple[float, ...]:
     values = [sign * trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
     if trial.state == TrialState.COMPLETE and trial.values and (not values or values[-1] != sign * trial.values[0]):
         values.append(sign * trial.values[0])
-    return tuple(value for value in values if value == value)
+    return tuple(value for value in values if math.isfinite(value))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from nas.networks.enumeration import every, few
 from nas.networks.graph import Cost
 from nas.networks.space import Choices, Label, Space, axes, draw, encode, in_order, shared, varied, wander
 from nas.records.plan import Budget, derived_seed
@@ -61,6 +62,7 @@ class Proposer:
         self.axes = axes(space)
         self.describer = Describer(self.axes)
         self.shared = shared(space)
+        self.all = list(every(space)) if few(space) else None  # its networks, where they are few
         self.described: dict[str, Description] = {}  # of trained networks
         self.tally: Counter[str] = Counter()
         """Networks looked at so far: "drawn", and of them "over_budget" on paper, and "predicted_too_slow"."""
@@ -85,6 +87,8 @@ class Proposer:
         scored = [item for item in known if item.candidate.choices and item.scores]
         waiting = [item.candidate for item in known if item.candidate.choices and not item.scores]
         new = set(seen)
+        if self.all is not None and len(left := self._left(new, predict_latency)) <= size:
+            return left
         use_surrogate = len(scored) >= STARTUP and self.surrogate and ask < ASKS_BEFORE_RANDOM
         chosen = self._promising(scored, waiting, size, new, rng, predict_latency) if use_surrogate else []
         while len(chosen) < size:
@@ -94,6 +98,15 @@ class Proposer:
             chosen.append(candidate)
             new.add(candidate.id)
         return chosen
+
+    def _left(self, new: Collection[str], predict_latency: PredictLatency | None) -> list[Candidate]:
+        """All networks of a space of few that keep the budget and are not in `new`."""
+        left: dict[str, Candidate] = {}
+        for choices, network in self.all or ():
+            cost, key = self.costs(network), identity(network)
+            if key not in new and self.keeps(network, cost, predict_latency):
+                left.setdefault(key, Candidate(network, choices, cost, key))
+        return list(left.values())
 
     def estimates(self, known: Sequence[ScoredCandidate]) -> list[float | None]:
         """The score at the last rung that the surrogate expects of each candidate that has one, noise taken off."""
@@ -328,6 +341,11 @@ class Pool:
     def fill(self, parents: Sequence[Candidate], rng: random.Random) -> None:
         """Takes in random networks, some of them of the kinds of one of `parents`."""
         drawn = 0
+        if self.proposer.all is not None:
+            for choices, network in self.proposer.all:
+                self.add(choices, network)
+            self.at_random.update(candidate.id for candidate in self.found)
+            return
         while drawn < DRAWN and len(self.found) < POOL:
             kinds_of = rng.choice(parents).choices if rng.random() < SAME_KINDS else None
             choices, network, steps = self.proposer.random_near_budget(rng, self.near, kinds_of)
@@ -351,7 +369,7 @@ class Pool:
 
     def vary(self, parents: Sequence[Candidate], rng: random.Random) -> None:
         """Takes in variations of `parents`: one to three axes from them, or with a knob turned."""
-        for parent in parents:
+        for parent in parents if self.proposer.all is None else ():
             names = list(parent.choices)
             for _ in range(CHILDREN):
                 changed = rng.sample(names, min(len(names), rng.choice((1, 1, 2, 3))))

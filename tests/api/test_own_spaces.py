@@ -5,9 +5,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nas
+from nas.networks.enumeration import every
 from nas.networks.plain_space import plain_space
 from nas.networks.space import axes, decode, encode, sample, size
 from nas.records.run_folder import open_run, read_trials
@@ -173,3 +175,58 @@ def test_what_is_missing_is_said_in_a_sentence(asked: dict[str, Any], said: str)
 def test_without_a_budget_nothing_is_limited_and_cost_is_not_needed() -> None:
     found = nas.search({"width": [8, 16], "depth": [1, 2, 3]}, evaluate=lambda d, _: d["width"] * d["depth"], trials=6)
     assert found.best and found.best.arch == {"width": 16, "depth": 3} and len(found.trials) == 6
+
+
+def test_a_small_space_is_searched_to_its_end_at_once() -> None:
+    asked: list[dict[str, int]] = []
+
+    def evaluate(network: dict[str, int], _rung: int) -> float:
+        asked.append(dict(network))
+        return network.pop("width")  # what it does to its network is its own affair
+
+    space = {"width": [8, 16, 32], "depth": [1, 2, 3]}
+    found = nas.search(space, "5MFLOPs", evaluate, cost=lambda n: n["width"] * n["depth"] * 1e5, trials=20)
+    assert len(asked) == len(found.trials) == 7 and found.best and found.best.arch == {"width": 32, "depth": 1}
+    drawn = [network for _, network in every(plain_space(space))]
+    assert len(drawn) == 9 and all(drawn.count(network) == 1 for network in drawn)
+    tree = plain_space({"block": [{"kind": "a", "kernel": [3, 5]}, {"kind": "b"}], "head": [0, 1, 2]})
+    assert len(list(every(tree))) == size(tree) == 9
+    assert all(decode(tree, choices) == network for choices, network in every(tree))
+
+
+BROKEN = {
+    "of(Stage, block=Separable(), width=one_of(8, 16), depth=1, strid=2)": "unexpected keyword argument 'strid'",
+    "of(Stage, block='separable', width=one_of(8, 16), depth=1)": "has no attribute 'wire'",
+    "of(Stage, block=Separable(), width=one_of(8, -3), depth=1)": "stages.0.width must be a whole number",
+}
+
+
+@pytest.mark.parametrize("stage", BROKEN)
+def test_mistakes_in_a_file_are_one_error_that_names_it(here: Path, stage: str) -> None:
+    content = "from nas import *\nfrom nas.networks.blocks import Separable\n"
+    content += f"SPACE = Space('x', of(Arch, stem=Stem(8), head=Head(), stages=({stage},)))\n"
+    (here / "mine.py").write_text(content)
+    with pytest.raises(nas.Error) as raised:
+        nas.space("mine.py:SPACE")
+    assert "no network can be drawn from space" in str(raised.value) and "mine.py:SPACE" in str(raised.value)
+    assert BROKEN[stage] in str(raised.value)
+
+
+def test_numpys_numbers_are_choices() -> None:
+    space = {"a": list(np.arange(4)), "b": np.array([1.5, 2.5]), "c": np.int64(3)}
+    found = nas.search(space, evaluate=lambda n, _: n["a"] * n["b"] * n["c"], trials=8)
+    assert found.best and found.best.arch == {"a": 3, "b": 2.5, "c": 3} and type(found.best.arch["a"]) is int
+
+
+def test_what_a_number_of_macs_does_not_say_is_asked_for() -> None:
+    with pytest.raises(nas.Error, match=r"cost must return a nas.Cost where params is asked for"):
+        nas.search({"a": [1, 2]}, "1MParams", evaluate=lambda n, _: 1.0, cost=lambda n: 1e5)
+
+
+def test_runs_of_ones_own_function_say_how_they_are_resumed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    nas.search({"a": [1, 2, 3, 4]}, evaluate=lambda n, _: float(n["a"]), trials=2, run=run)
+    with pytest.raises(nas.Error, match=r"call nas\.search as it was begun, with run="):
+        nas.search(resume=run)
+    with pytest.raises(nas.Error, match="was begun in another space"):
+        nas.search({"a": [1, 2, 3, 5]}, evaluate=lambda n, _: float(n["a"]), trials=2, run=run)

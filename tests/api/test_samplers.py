@@ -105,7 +105,16 @@ def test_a_sampler_of_ones_own(here: Path) -> None:
     assert by_class.plan.sampler == "optuna.samplers._random:RandomSampler"
     assert [trial.arch for trial in by_class.trials] == [trial.arch for trial in by_file.trials]
     assert len(searched(optuna.samplers.TPESampler(seed=0)).trials) == 20
-    for wrong in (optuna.create_study, 3, object(), "mine.py:Other", "none.py:X", "luck", "json:dumps"):
+    for wrong in (
+        optuna.create_study,
+        3,
+        object(),
+        "mine.py:Other",
+        "none.py:X",
+        "luck",
+        "json:dumps",
+        "optuna.samplers:GridSampler",
+    ):
         with pytest.raises(nas.Error, match=r"sampler|there is no"):
             searched(wrong)
 
@@ -188,3 +197,16 @@ def test_a_log_that_is_not_installed_is_one_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("nas.api.samplers.find_spec", lambda name: None)
     with pytest.raises(nas.Error, match=r"needs optuna_integration and mlflow; pip install optuna-integration mlflow"):
         searched("gp", log="mlflow")
+
+
+def test_ours_serves_threads_and_scores_without_end() -> None:
+    space = {"width": [8, 16, 32, 64], "depth": list(range(1, 11))}
+    study = optuna.create_study(sampler=nas.GPSampler(space), direction="maximize")
+    tried = []
+
+    def objective(trial: optuna.Trial) -> float:
+        tried.append(tuple(nas.suggest(trial, space).values()))
+        return float("-inf") if trial.number % 3 == 1 else float(sum(tried[-1]))
+
+    study.optimize(objective, n_trials=30, n_jobs=2)
+    assert len(set(tried)) == len(tried) == 30
