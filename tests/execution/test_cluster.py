@@ -59,7 +59,7 @@ def test_a_node_is_lost_another_joins_and_the_search_is_the_same(tmp_path: Path)
             while not marker.exists():
                 threading.Event().wait(0.05)
             cluster.remove_node(lost)
-            cluster.add_node(num_cpus=1)
+            cluster.add_node(wait=False, num_cpus=1)
 
         killer = threading.Thread(target=lose)
         killer.start()
