@@ -146,15 +146,16 @@ def search(
         called, own_sampler = sampler_of(sampler if sampler != "gp" else task.plan.sampler)
     else:
         called, own_sampler = sampler_of(sampler)
+        where = space_of(space)  # once: a file is run for it
         names = tuple(objective.replace(" ", "").split(","))
         asked = _Asked(budget, default_trials(dataset) if trials is None else trials, seed, names, called, flip)
         if evaluate:
-            task = _by_function(asked, space_of(space), evaluate, rungs, wave, anchors or (), cost, latency, meter)
+            task = _by_function(asked, where, evaluate, rungs, wave, anchors or (), cost, latency, meter)
         elif rungs > 1:
             raise Error(f"rungs={rungs} is for an evaluate; networks that are trained here have those of nas search")
         else:
-            plan = _plan_on_paper(asked, space_of(space), absolute(dataset), anchors, wave, cost, latency, meter)
-            task = _on_dataset(plan, asked, space_of(space), data, anchors, cost, latency, meter)
+            plan = _plan_on_paper(asked, where, absolute(dataset), anchors, wave, cost, latency, meter)
+            task = _on_dataset(plan, asked, where, data, anchors, cost, latency, meter)
     with _folder(task, run, resume, trials) as (folder, plan):
         started(folder.path, plan)
 
