@@ -60,9 +60,14 @@ class GPSampler(ProposerSampler):
 @checked
 def suggest(trial: BaseTrial, space: SpaceLike = "lightweight") -> Any:
     """The network of `space` that `trial` of an Optuna study suggests, whatever its sampler; on 32x32 images, where it
-    is an `Arch`."""
+    is an `Arch`. Raises Error where the study's sampler is a `GPSampler` of another space."""
     where = fitted_space(space_of(space))
     names = axes(where)
+    sampler = getattr(getattr(trial, "study", None), "sampler", None)  # trials that have ended have no study
+    if isinstance(sampler, ProposerSampler) and sampler.proposer.axes != names:
+        raise Error(
+            f"the study's GPSampler is of space {sampler.proposer.space.name}, not {where.name}: name one space"
+        )
 
     def pick(name: str, labels: Sequence[Label]) -> Label:
         return within(trial.suggest_categorical(name, names[name]), names[name], labels)

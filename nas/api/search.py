@@ -72,6 +72,7 @@ def search(
     anchors: Sequence[str | Anchor] | None = None,
     trials: int | None = None,
     seed: int = 0,
+    reproducible: bool | None = None,
     objective: str = "accuracy",
     sampler: "str | BaseSampler | type[BaseSampler]" = "gp",
     rungs: int = 1,
@@ -110,7 +111,9 @@ def search(
     `objective`: "accuracy", or a front of it against costs: "accuracy,macs". `trials`: networks to train, anchors among
     them; by default 64, on digits 24. `sampler`: who proposes them, see `nas.records.plan.SAMPLERS`; or one of
     Optuna's kind, as a value or MODULE:NAME. `wave`: networks proposed before the result of any is used; 8, or 4 for
-    an `evaluate`.
+    an `evaluate`. `reproducible`: whether the trials are the same for the same `seed`, whoever trains what; else no
+    worker waits for another, and they depend on who ended when. By default they are the same, but on a cluster and
+    where there are more workers than a wave has networks.
 
     Data. `data`: the folder where the dataset lies; `flip`: whether images are mirrored in training.
 
@@ -130,6 +133,7 @@ def search(
     Raises Error where the request cannot be met, RunFailed after three failures in a row.
     """
     from nas.api.samplers import check_log, loggers, sampler_of
+    from nas.execution.environment import cores
     from nas.execution.workers import check_workers, open_workers
     from nas.search_strategy.progress import Halt
 
@@ -148,7 +152,8 @@ def search(
         called, own_sampler = sampler_of(sampler)
         where = space_of(space)  # once: a file is run for it
         names = tuple(objective.replace(" ", "").split(","))
-        asked = _Asked(budget, default_trials(dataset) if trials is None else trials, seed, names, called, flip)
+        networks = default_trials(dataset) if trials is None else trials
+        asked = _Asked(budget, networks, seed, names, called, flip)
         if evaluate:
             task = _by_function(asked, where, evaluate, rungs, wave, anchors or (), cost, latency, meter)
         elif rungs > 1:
@@ -156,7 +161,10 @@ def search(
         else:
             plan = _plan_on_paper(asked, where, absolute(dataset), anchors, wave, cost, latency, meter)
             task = _on_dataset(plan, asked, where, data, anchors, cost, latency, meter)
-    with _folder(task, run, resume, trials) as (folder, plan):
+        side_by_side = 1 if evaluate and workers is None else workers or cores()
+        many = ray_address is not None or side_by_side > task.plan.wave
+        task = replace(task, plan=_in_order(task.plan, reproducible, many))
+    with _folder(task, run, resume, trials, reproducible) as (folder, plan):
         started(folder.path, plan)
 
         from nas.search_strategy.engine import search as run_engine  # heavy; what can be refused is refused by now
@@ -294,9 +302,22 @@ def _resumed(path: Path, space: SpaceLike, data: str | Path | None, trials: int 
     return _Task(plan, where, rows, Proxy(plan), restore=restore_in(where), measure=_measure(plan, None, rows))
 
 
+def _in_order(plan: Plan, reproducible: bool | None, many: bool) -> Plan:
+    """`plan`, asynchronous or not; `many`: whether waves would leave workers idle.
+
+    Raises Error where latency would be measured on this machine while it trains.
+    """
+    here = plan.meter is not None and plan.meter.device == "here"
+    if reproducible is None:
+        return replace(plan, asynchronous=many and not here)
+    if here and not reproducible:
+        raise Error("latency is measured on this machine while nothing trains: leave out --asynchronous, or --device")
+    return replace(plan, asynchronous=not reproducible)
+
+
 @contextmanager
 def _folder(
-    task: _Task, run: str | Path | None, resume: str | Path | None, trials: int | None
+    task: _Task, run: str | Path | None, resume: str | Path | None, trials: int | None, reproducible: bool | None
 ) -> Iterator[tuple[Run, Plan]]:
     """The folder that keeps the search, and its plan: a new one; or one that was begun with the same plan."""
     if resume is not None:
@@ -312,10 +333,10 @@ def _folder(
         keep_source(folder, task.space)
         yield folder, task.plan
         return
-    yield _continued(path, task, trials)
+    yield _continued(path, task, trials, reproducible)
 
 
-def _continued(path: Path, task: _Task, trials: int | None) -> tuple[Run, Plan]:
+def _continued(path: Path, task: _Task, trials: int | None, reproducible: bool | None) -> tuple[Run, Plan]:
     """The run in folder `path`, which was begun with the plan of `task` but for how many trials it was to have."""
     from nas.search_strategy.trial_log import extend_run
 
@@ -325,6 +346,8 @@ def _continued(path: Path, task: _Task, trials: int | None) -> tuple[Run, Plan]:
         plan = replace(plan, recipe=begun.recipe)  # that of its day
     if begun.space_digest == task.space.old_digest:
         plan = replace(plan, space_digest=begun.space_digest)
+    if reproducible is None:
+        plan = replace(plan, asynchronous=begun.asynchronous)
     if not begun.images_digest:
         plan = replace(plan, images_digest="")
     if begun.space_digest not in (task.space.digest, task.space.old_digest):

@@ -61,7 +61,7 @@ def priced(own: Callable[[Any], Cost | float] | None, needed: Collection[str] = 
     check_takes(own, "cost", ("network",))
 
     def costs(network: Any) -> Cost:
-        spent = own(network)
+        spent = answer_of(own, "cost", network)
         if isinstance(spent, Cost):
             return spent
         if more := [name for name in needed if name != "macs"]:
@@ -76,10 +76,22 @@ def timed(own: Callable[[Any], Latency | float]) -> "Measure":
     check_takes(own, "latency", ("network",))
 
     def latency(network: Any) -> Latency:
-        figure = own(network)
+        figure = answer_of(own, "latency", network)
         return figure if isinstance(figure, Latency) else exactly(number_from(figure, "latency", own, network, 0))
 
     return latency
+
+
+def answer_of(function: Callable[[Any], Any], name: str, network: Any) -> Any:
+    """What a user's `function`, given as `name`, returns for `network`. Raises Error, from what it raised."""
+    try:
+        return function(network)
+    except (Error, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise Error(
+            f"{name} {called(function)} raised {type(error).__name__}: {error}, for {shown(network)}"
+        ) from error
 
 
 def check_takes(function: Callable[..., Any], name: str, takes: tuple[str, ...]) -> None:

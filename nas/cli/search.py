@@ -50,6 +50,13 @@ def search(
         typer.Option(help="Networks to train, anchors among them; with --resume, more than the run was to have."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of proposals, weights and batches.")] = 0,
+    reproducible: Annotated[
+        bool | None,
+        typer.Option(
+            "--reproducible/--asynchronous",
+            help="The same networks for the same seed; or no worker waits for another, as where there are many.",
+        ),
+    ] = None,
     objective: Annotated[
         str, typer.Option(help="accuracy, or a front of it against macs, params, peak or latency: accuracy,macs.")
     ] = "accuracy",
@@ -108,6 +115,7 @@ def search(
                 flip=not no_flip,
                 trials=trials,
                 seed=seed,
+                reproducible=reproducible,
                 objective=objective,
                 sampler=sampler,
                 device=device,

@@ -20,7 +20,7 @@ from tempfile import TemporaryFile
 from nas.errors import Notice
 from nas.execution.command import commanded
 from nas.execution.environment import cores
-from nas.execution.jobs import ATTEMPTS, Evaluate, Job, JobResult
+from nas.execution.jobs import ATTEMPTS, Evaluate, Job, JobResult, Jobs
 from nas.records.run_folder import RunFailed
 
 LIMIT = 3 * 3600.0  # seconds that a job may take on Ray
@@ -80,16 +80,19 @@ class RayWorkers:
         self.host.close()
 
     def run(
-        self, jobs: Sequence[Job], tick: Callable[[Job, int], None], stop: Callable[[], bool]
+        self, jobs: Jobs, tick: Callable[[Job, int], None], stop: Callable[[], bool]
     ) -> Iterator[tuple[Job, JobResult]]:
         """The outcome of each job, as they come."""
-        waiting = [(job, 0) for job in sorted(jobs, key=lambda job: -job.weight)]  # and how often it failed
+        new = iter(sorted(jobs, key=lambda job: -job.weight) if isinstance(jobs, Sequence) else jobs)
+        again: list[tuple[Job, int]] = []  # and how often it failed
         running: dict[int, tuple[Job, int, float]] = {}  # by a number of their own: a job may run twice
         deaths: Counter[int] = Counter()  # of Ray, by the jobs that ran
         try:
-            while waiting or running:
-                while waiting and len(running) < self.number and not stop():
-                    job, failed = waiting.pop(0)
+            while True:
+                while len(running) < self.number and not stop():
+                    job, failed = again.pop(0) if again else (next(new, None), 0)
+                    if job is None:
+                        break
                     tick(job, 0)
                     content = self.pickled((job.arch, job.rung, job.state()))
                     self.sent += 1
@@ -108,9 +111,9 @@ class RayWorkers:
                         continue
                     job, failed, _ = running.pop(key)
                     lost = outcome.error == LOST  # it need not be at fault
-                    again = deaths[job.key] < ATTEMPTS if lost else failed + 1 < ATTEMPTS and not outcome.refused
-                    if outcome.score is None and again:
-                        waiting.insert(0, (job, failed + (not lost)))
+                    retried = deaths[job.key] < ATTEMPTS if lost else failed + 1 < ATTEMPTS and not outcome.refused
+                    if outcome.score is None and retried:
+                        again.append((job, failed + (not lost)))
                     else:
                         yield job, outcome
                 for key, (job, failed, begun) in list(running.items()):
@@ -118,7 +121,7 @@ class RayWorkers:
                         self.host.send("end", key, None)
                         del running[key]
                         if failed + 1 < ATTEMPTS and self.retries:
-                            waiting.insert(0, (job, failed + 1))
+                            again.append((job, failed + 1))
                         else:
                             yield job, JobResult(None, None, f"TimeoutError: a rung took more than {self.limit:g} s")
                 stop()  # raises where the time is up

@@ -41,11 +41,19 @@ class Stopped(BaseException):
     """The time is up, in the middle of a job."""
 
 
+Jobs: TypeAlias = Sequence[Job] | Iterator[Job | None]
+"""What there is to run. A sequence is known from the start, so several workers begin its longest jobs first. An
+iterator is asked whenever a worker is free, and says None where there is nothing for now."""
+
+
 class Workers(Protocol):
     """Runs jobs and gives each one's outcome as it is there, until `stop` says that no more are to be begun."""
 
+    number: int
+    """How many jobs run side by side."""
+
     def run(
-        self, jobs: Sequence[Job], tick: Callable[[Job, int], None], stop: Callable[[], bool]
+        self, jobs: Jobs, tick: Callable[[Job, int], None], stop: Callable[[], bool]
     ) -> Iterator[tuple[Job, JobResult]]:
         """The outcome of each job that was started. `tick` is called with images trained on, where that can be seen."""
         ...

@@ -2,24 +2,26 @@
 
 import functools
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from nas.errors import Error
-from nas.execution.jobs import ATTEMPTS, Evaluate, Job, JobResult, Tick
+from nas.execution.jobs import ATTEMPTS, Evaluate, Job, JobResult, Jobs, Tick
 
 
 class LocalWorkers:
     """Jobs in this process, in the order given."""
 
+    number = 1
+
     def __init__(self, evaluate: Evaluate) -> None:
         self.evaluate = evaluate
 
     def run(
-        self, jobs: Sequence[Job], tick: Callable[[Job, int], None], stop: Callable[[], bool]
+        self, jobs: Jobs, tick: Callable[[Job, int], None], stop: Callable[[], bool]
     ) -> Iterator[tuple[Job, JobResult]]:
         """The outcome of each job; an OSError is the disk's fault, and is raised."""
         for job in jobs:
-            if stop():
+            if job is None or stop():
                 return
             tick(job, 0)
             yield job, self._outcome(job, functools.partial(tick, job))

@@ -69,7 +69,9 @@ def _outcome(ray: Any, reference: Any, key: int) -> tuple[object, ...]:
     except ray.exceptions.RayTaskError as error:
         refused = isinstance(error.cause, Error)
         return "failed", key, str(error.cause) if refused else str(error), refused
-    except ray.exceptions.RayError as error:  # the worker was killed, its node lost, its memory short
+    except ray.exceptions.OutOfMemoryError as error:
+        return "failed", key, f"OutOfMemoryError: {str(error).splitlines()[0]}; take fewer --workers", False
+    except ray.exceptions.RayError as error:  # the worker was killed, its node lost
         time.sleep(PAUSE)  # where that was the first sign that Ray dies, this process ends here
         return "failed", key, f"{type(error).__name__}: {error}", False
 

@@ -34,6 +34,9 @@ def undominated(points: Sequence[Point]) -> list[int]:
 
 def ranks(points: Sequence[Point]) -> list[int]:
     """The front that each point lies on: 0 where nothing dominates it, 1 where only points of front 0 do, and so on."""
+    if points and len(points[0]) == 1:  # no two dominate each other, unless they are equal
+        order = {one: rank for rank, one in enumerate(sorted(set(points), reverse=True))}
+        return [order[one] for one in points]
     found = [-1] * len(points)
     left = list(range(len(points)))
     rank = 0

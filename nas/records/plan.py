@@ -310,7 +310,7 @@ def longer(recipe: Recipe, images: int, epochs: int, val_images: int) -> Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that decides a search; two runs of one plan propose and train the same networks."""
+    """All that decides a search; two runs of one plan propose and train the same networks, if not `asynchronous`."""
 
     budget: Budget
     dataset: str
@@ -336,6 +336,8 @@ class Plan:
     """Of the dataset's images; none where there are none, or where it was not kept (before 0.15.0)."""
     flip: bool = True
     """Whether images are mirrored in training; those of digits never are."""
+    asynchronous: bool = False
+    """Whether no worker waits for others, so that what is trained depends on who ended when."""
 
     @property
     def timed(self) -> bool:

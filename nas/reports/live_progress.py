@@ -106,6 +106,8 @@ def stage(progress: SearchProgress, rungs: int, doing: str, left: str) -> Group:
     for one in progress.running:
         so_far = "" if one.top1 is None else f"{one.top1:.2f} %"
         table.add_row(one.name, str(one.wave), f"{one.rung + 1}/{rungs}", so_far)
+    if (more := progress.side_by_side - len(progress.running)) > 0:
+        table.add_row(f"and {more} more", "", "", "")
     return Group(head, best, Text(", ".join(states) or "no trial has ended yet", style="dim"), table)
 
 

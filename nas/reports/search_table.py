@@ -220,8 +220,8 @@ def _conditions(complete: list[Trial], plan: Plan) -> str:
     error = 100 * (2 * share * (1 - share) / score.val_images) ** 0.5
     return (
         f"Accuracy: {score.val_images:,} validation images after {images:,} training images (recipe "
-        f"{plan.recipe.name}, seed {plan.seed}, one training each; {score.device}, {score.threads} threads, "
-        f"torch {score.torch}).\n"
+        f"{plan.recipe.name}, seed {plan.seed}{', asynchronous' * plan.asynchronous}, one training each; "
+        f"{score.device}, {score.threads} threads, torch {score.torch}).\n"
         f"By the validation sample alone, a difference of two has a standard error of about {error:.1f} points; "
         "the noise of short trainings, often several points, comes on top."
         + f"\nLoss: the mean over {ending(plan.recipe)}the last rung's training. Networks go on, and one is called "

@@ -49,12 +49,17 @@ class ProposerSampler(BaseSampler):
         self._alone = Lock()
 
     def begin(
-        self, wave: int, again: int, size: int, rungs: Mapping[str, int], predict_latency: PredictLatency | None
+        self,
+        wave: int,
+        again: int,
+        size: int,
+        rungs: Mapping[str, int] | None,
+        predict_latency: PredictLatency | None,
     ) -> None:
         """Says what the next `size` proposals are for: for which wave, and how often it asked before.
 
         `rungs`: of how many rungs each network's score counts, by its identity. A search that is gone through again
-        knows as much at each wave as it did the first time, though more has ended since.
+        knows as much at each wave as it did the first time, though more has ended since. None: all that is known.
         """
         self.wave, self.again, self.batch, self.rungs, self.predict_latency = wave, again, size, rungs, predict_latency
         self.proposed = []
@@ -111,11 +116,10 @@ class ProposerSampler(BaseSampler):
     def _candidate(self, trial: FrozenTrial) -> Candidate | None:
         """The network of a trial; None where its parameters draw none, as where they are of something else."""
         if trial.number not in self._candidates:
-            found = self._drawn(trial)
             if not trial.state.is_finished():  # its parameters may still be missing
-                return found or self._pending.get(trial.number)
+                return self._pending.get(trial.number) or self._drawn(trial)
+            self._candidates[trial.number] = self._drawn(trial)
             self._pending.pop(trial.number, None)
-            self._candidates[trial.number] = found
         return self._candidates[trial.number]
 
     def _drawn(self, trial: FrozenTrial) -> Candidate | None:

@@ -4,12 +4,15 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeAlias
 
 from nas.execution.jobs import Stopped
 from nas.records.plan import Plan
 from nas.records.trial import State, Trial
 from nas.search_strategy.trial_log import ActiveTrial, TrialLog
+
+SHOWN = 16  # of the trainings under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,12 @@ class SearchProgress:
     measuring: bool = False
     """Whether its latency is being measured; else it is trained."""
     running: tuple[Running, ...] = ()
-    """All trainings under way."""
+    """The trainings under way, the first SHOWN of them; `side_by_side` is how many there are."""
     ended: tuple[tuple[State, int], ...] = ()
     """How many trials ended how."""
     baseline: Trial | None = None
     """The first trial, where it has ended."""
+    side_by_side: int = 0
 
 
 Watch: TypeAlias = Callable[[SearchProgress], None]
@@ -76,8 +80,8 @@ class ProgressTracker:
 
     def begin(self, anchors: Sequence[ActiveTrial]) -> None:
         """Takes in how many of the anchors are trained."""
-        fitting = sum(entry.state is None for entry in anchors)
-        first = bool(anchors) and anchors[0].state is None
+        fitting = sum(entry.state != "refused" for entry in anchors)
+        first = bool(anchors) and anchors[0].state != "refused"
         waves = range(0, self.plan.trials - fitting, self.plan.wave)
         sizes = (min(self.plan.wave, self.plan.trials - fitting - begun) for begun in waves)
         steps = [*self.steps(fitting, 0, first), *(step for size in sizes for step in self.steps(size))]
@@ -111,6 +115,13 @@ class ProgressTracker:
         seconds = sum(max(sum(step) * rate, max(step, default=0) * alone) for step in steps)
         return now + measuring + seconds <= self.halt.deadline
 
+    def time_for(self, rung: int) -> bool:
+        """Whether a network that begins `rung` now is likely to be through all others before the deadline too."""
+        if self.halt.deadline == math.inf or not self.trained:
+            return True
+        images = sum(images_of(self.plan, later) for later in range(rung, len(self.plan.recipe.rungs)))
+        return time.monotonic() + images * self.spent / self.trained <= self.halt.deadline
+
     def measuring(self, entry: ActiveTrial) -> None:
         """Hears that a network is being measured."""
         self._tell(entry, len(entry.scores), True)
@@ -137,7 +148,7 @@ class ProgressTracker:
         partly = sum(images for _, _, images in self.partly.values())
         running = tuple(
             Running(one.name, one.wave, one.index, at, one.scores[-1].top1 if one.scores else None)
-            for one, at, _ in self.partly.values()
+            for one, at, _ in islice(self.partly.values(), SHOWN)
         )
         self.watch(
             SearchProgress(
@@ -153,6 +164,7 @@ class ProgressTracker:
                 running,
                 tuple(self.log.ended.items()),
                 self.log.trials.get(0),
+                len(self.partly),
             )
         )
 

@@ -14,13 +14,15 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
+
 from nas.networks.enumeration import every, few
 from nas.networks.graph import Cost
 from nas.networks.space import Choices, Label, Space, axes, draw, encode, in_order, shared, varied, wander
 from nas.records.plan import Budget, derived_seed
 from nas.records.trial import Costs, identity
 from nas.search_strategy.candidates import Candidate, PredictLatency, ScoredCandidate, cheapest
-from nas.search_strategy.surrogate import Describer, Description, Surrogate, aligned
+from nas.search_strategy.surrogate import Describer, Description, Surrogate, aligned, one_thread
 
 SCORES = 160  # scores that the surrogate is fitted to, at the most: its time grows with their cube
 STARTUP = 8  # networks of the space that have a score, before the surrogate is asked
@@ -37,6 +39,9 @@ ROUNDS = 3  # in which the most promising of the pool are varied
 SAME_KINDS = 0.5  # share of the pool's random networks that are of the kinds of one of the best
 ASKS_BEFORE_RANDOM = 4  # asks for one wave, after which it is drawn at random: what promises most there is too slow
 RANDOM_EVERY = 4  # one of so many of a wave is chosen from the random networks alone
+WAITING = 32  # of those being trained, the newest, that are believed to come to what is expected of them
+ASKED = 64  # networks that the surrogate is asked about at a time, to find the best of a pool
+BELIEFS = 32  # times that those chosen for one wave are believed, at the most: where it is large, several at a time
 UNLIKELY = 0.02  # a chance to be fast enough below which a network is not measured
 
 
@@ -85,12 +90,14 @@ class Proposer:
         """
         rng = random.Random(derived_seed(self.seed, f"wave {wave}" + f" again {ask}" * (ask > 0)))
         scored = [item for item in known if item.candidate.choices and item.scores]
-        waiting = [item.candidate for item in known if item.candidate.choices and not item.scores]
+        waiting = [item.candidate for item in known if item.candidate.choices and not item.scores][-WAITING:]
         new = set(seen)
         if self.all is not None and len(left := self._left(new, predict_latency)) <= size:
             return left
-        use_surrogate = len(scored) >= STARTUP and self.surrogate and ask < ASKS_BEFORE_RANDOM
-        chosen = self._promising(scored, waiting, size, new, rng, predict_latency) if use_surrogate else []
+        chosen: list[Candidate] = []
+        if len(scored) >= STARTUP and self.surrogate and ask < ASKS_BEFORE_RANDOM:
+            with one_thread():
+                chosen = self._promising(scored, waiting, size, new, rng, predict_latency)
         while len(chosen) < size:
             candidate = self._at_random(rng, new, predict_latency)
             if candidate is None:
@@ -109,16 +116,18 @@ class Proposer:
         return list(left.values())
 
     def estimates(self, known: Sequence[ScoredCandidate]) -> list[float | None]:
-        """The score at the last rung that the surrogate expects of each candidate that has one, noise taken off."""
+        """The score that the surrogate expects of each candidate that has one at the last rung, noise taken off."""
         scored = [i for i, item in enumerate(known) if item.candidate.choices and item.scores]
         expected: list[float | None] = [None] * len(known)
-        if len(scored) >= STARTUP:
+        through = [i for i in scored if len(known[i].scores) == self.rungs]
+        if len(scored) >= STARTUP and through:
             rungs = self.rungs
             informative = _most_informative([known[i] for i in scored], rungs)
             rows = [self._description(item.candidate) for item in informative]
-            surrogate = Surrogate(rows, [item.scores for item in informative], rungs)
-            rows = [self._description(known[i].candidate) for i in scored]
-            for i, value in zip(scored, surrogate.mean_and_spread(rows)[0].tolist(), strict=True):
+            with one_thread():
+                surrogate = Surrogate(rows, [item.scores for item in informative], rungs)
+                means = surrogate.mean_and_spread([self._description(known[i].candidate) for i in through])[0]
+            for i, value in zip(through, means.tolist(), strict=True):
                 expected[i] = value
         return expected
 
@@ -253,27 +262,21 @@ class Proposer:
         scores = [item.scores for item in scored]
         surrogate = Surrogate(rows, scores, rungs, pool.rows)
         expected = surrogate.mean_and_spread(rows)[0]
-        for candidate in waiting:
-            surrogate.believe(self._description(candidate))
+        if waiting:
+            surrogate.believe([self._description(candidate) for candidate in waiting])
         chosen: list[Candidate] = []
         while len(chosen) < size and pool.found:
             keeps = self._cost_levels(scored, rng, predict_latency)
             random_only = len(chosen) % RANDOM_EVERY == RANDOM_EVERY - 1
             rivals = [e for e, item in zip(expected, scored, strict=True) if keeps(item.candidate)]
             goal = max(rivals, default=min(expected))
-            for last in (False,) * (0 if chosen else ROUNDS) + (True,):
-                mean, spread = surrogate.mean_and_spread(pool.rows)
-                gains = [
-                    _improvement(m, s, goal) * chance
-                    if keeps(candidate) and (candidate.id in pool.at_random or not random_only)
-                    else -math.inf
-                    for m, s, candidate, chance in zip(mean, spread, pool.found, pool.chances, strict=True)
-                ]
-                order = sorted(range(len(gains)), key=lambda i: (-gains[i], -mean[i]))
-                if not last:
-                    pool.vary([pool.found[i] for i in order[:PARENTS]], rng)
-            surrogate.believe(pool.rows[order[0]])
-            chosen.append(pool.take(order[0]))
+            if not chosen:
+                for _ in range(ROUNDS):
+                    best_found = Promise(surrogate, pool).order(goal, [keeps(one) for one in pool.found])[:PARENTS]
+                    pool.vary([pool.found[i] for i in best_found], rng)
+                promise = Promise(surrogate, pool, max(1, size // BELIEFS))
+            allowed = [keeps(one) and (one.id in pool.at_random or not random_only) for one in pool.found]
+            chosen.append(promise.take(promise.best(goal, allowed)))
         new.update(candidate.id for candidate in chosen)
         return chosen
 
@@ -409,8 +412,42 @@ def _most_informative(scored: Sequence[ScoredCandidate], rungs: int) -> list[Sco
     return [scored[i] for i in sorted(chosen)]
 
 
-def _improvement(mean: float, spread: float, best: float) -> float:
-    """Expected improvement over `best` of a normal variable."""
-    z = (mean - best) / spread
-    density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-    return (mean - best) * (1 + math.erf(z / math.sqrt(2))) / 2 + spread * density
+class Promise:
+    """What is expected of each network of a pool, kept up while some are taken and believed."""
+
+    def __init__(self, surrogate: Surrogate, pool: Pool, together: int = 1) -> None:
+        self.surrogate, self.pool, self.together = surrogate, pool, together
+        self.taken: list[Description] = []  # and not believed yet
+        self.places, self.chances = surrogate.places(pool.rows), np.array(pool.chances)
+        self.mean, self.spread = surrogate.mean_and_spread_at(self.places)
+        self.stale = np.zeros(len(pool.rows), bool)  # those whose spread is less by now
+
+    def order(self, goal: float, allowed: Sequence[bool]) -> list[int]:
+        """All networks, the one with the highest expected improvement over `goal` first, those not `allowed` last."""
+        z = (self.mean - goal) / self.spread
+        below = (1 + np.array([math.erf(one) for one in (z / math.sqrt(2)).tolist()])) / 2
+        density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+        gains = ((self.mean - goal) * below + self.spread * density) * self.chances
+        return np.lexsort((-self.mean, -np.where(allowed, gains, -math.inf))).tolist()  # type: ignore[no-any-return]
+
+    def best(self, goal: float, allowed: Sequence[bool]) -> int:
+        """The place of the first of `order`.
+
+        An improvement only falls with the spread, so those behind the first need not be asked about again.
+        """
+        while self.stale[(order := self.order(goal, allowed))[0]]:
+            asked = [i for i in order[:ASKED] if self.stale[i]]
+            self.mean[asked], self.spread[asked] = self.surrogate.mean_and_spread_at(self.places[asked])
+            self.stale[asked] = False
+        return order[0]
+
+    def take(self, i: int) -> Candidate:
+        """Network `i`, out of the pool; it is believed, with others where `together` are."""
+        self.taken.append(self.pool.rows[i])
+        for name in ("places", "chances", "mean", "spread", "stale"):
+            setattr(self, name, np.delete(getattr(self, name), i, axis=0))
+        if len(self.taken) == self.together:
+            self.surrogate.believe(self.taken)
+            self.taken = []
+            self.stale[:] = True
+        return self.pool.take(i)

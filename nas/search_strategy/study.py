@@ -11,16 +11,17 @@ from typing import Any, NamedTuple, TypeAlias
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from nas.errors import Error
 from nas.networks.space import Choices, Label, Space, axes, draw
 from nas.records.plan import Budget, Judge, Plan
 from nas.records.run_folder import Run
 from nas.records.trial import Score, Trial, merit
 from nas.search_strategy.candidates import Candidate
 from nas.search_strategy.gp_sampler import LEFT, MERITS, within
+from nas.search_strategy.journal import Journal
 from nas.serialization import to_data
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it announces every study and trial on its own
@@ -136,7 +137,14 @@ class StudyLog:
         self.kept.add(trial.index)
         for callback in self.callbacks:
             told = self.study.get_trials(deepcopy=False)
-            callback(self.study, next(one for one in reversed(told) if one.user_attrs.get("index") == trial.index))
+            ended = next(one for one in reversed(told) if one.user_attrs.get("index") == trial.index)
+            try:
+                callback(self.study, ended)
+            except Exception as error:
+                name = getattr(callback, "__qualname__", type(callback).__name__)
+                raise Error(
+                    f"callback {name} raised {type(error).__name__}: {error}; trial {trial.index} is kept"
+                ) from error
 
     def _left_behind(self) -> set[int]:
         """The indices of all that have ended. What a killed process was at is told to have failed."""
@@ -229,12 +237,9 @@ def importance(trials: Sequence[Trial], merits: Sequence[float]) -> dict[str, fl
 
 
 def _study(run: Run, objective: Sequence[str], judge: Judge) -> optuna.Study:
-    file = str(run.study_log)
-    # The run's own lock keeps other writers out, so a lock that lies there was left by a killed process.
-    backend = JournalFileBackend(file, JournalFileSymlinkLock(file, grace_period=3))
     best = StudyDirection.MAXIMIZE if judge == "top1" else StudyDirection.MINIMIZE
     return optuna.create_study(
-        storage=JournalStorage(backend),
+        storage=JournalStorage(Journal(run.study_log)),
         study_name="nas",
         directions=[best if name == "accuracy" else StudyDirection.MINIMIZE for name in objective],
         load_if_exists=True,

@@ -33,14 +33,22 @@ class StudyProposer:
         self.kept = read_proposals(run)
 
     def propose(
-        self, wave: int, size: int, rungs: Mapping[str, int], predict_latency: PredictLatency | None, again: int
+        self,
+        wave: int,
+        size: int,
+        rungs: Mapping[str, int],
+        predict_latency: PredictLatency | None,
+        again: int,
+        believed: bool = False,
     ) -> list[Candidate]:
         """Up to `size` new networks for `wave`, which has asked `again` times before; those on disk where there are
-        some. `rungs`: through how many each network has gone that was tried so far, by its identity."""
+        some. `rungs`: through how many each network has gone that was tried so far, by its identity. `believed`:
+        whether those that are being trained are taken to come to what is expected of them; else they are passed over.
+        """
         if (wave, again) in self.kept:
             networks = [(decode(self.log.space, choices), choices) for choices in self.kept[wave, again]]
             return [Candidate(n, choices, self.proposer.costs(n), identity(n)) for n, choices in networks]
-        sampler = self._sampler(wave, size, rungs, predict_latency, again)
+        sampler = self._sampler(wave, size, None if believed else rungs, predict_latency, again)
         self.log.study.sampler = sampler
         chosen: list[Candidate] = []
         tried = set(rungs)
@@ -71,7 +79,12 @@ class StudyProposer:
         return chosen
 
     def _sampler(
-        self, wave: int, size: int, rungs: Mapping[str, int], predict_latency: PredictLatency | None, again: int
+        self,
+        wave: int,
+        size: int,
+        rungs: Mapping[str, int] | None,
+        predict_latency: PredictLatency | None,
+        again: int,
     ) -> BaseSampler:
         """The sampler for one wave. Optuna's are made anew with a seed of the wave's, so that a search that is resumed
         draws as it would have."""

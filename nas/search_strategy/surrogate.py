@@ -9,6 +9,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Kernel, Matern, WhiteKernel
+from threadpoolctl import ThreadpoolController
 
 from nas.networks.architecture import Arch, walk
 from nas.networks.graph import Cost
@@ -94,18 +96,26 @@ class Surrogate:
 
     def mean_and_spread(self, networks: Sequence[Description]) -> tuple[Floats, Floats]:
         """The score at the last rung that is expected of each, and the standard deviation of that expectation."""
-        mean, spread = self.process.predict(self._at_last(networks), return_std=True)
+        return self.mean_and_spread_at(self.places(networks))
+
+    def places(self, networks: Sequence[Description]) -> Floats:
+        """Where each lies: a row of numbers."""
+        return np.column_stack([self.scale(networks), np.full(len(networks), self.last)])
+
+    def mean_and_spread_at(self, places: Floats) -> tuple[Floats, Floats]:
+        """`mean_and_spread` of the networks that lie there."""
+        mean, spread = self.process.predict(places, return_std=True)
         noise = self.process.kernel_.k2.noise_level
         return self.middle + self.unit * mean, self.unit * np.sqrt(np.maximum(spread**2 - noise, 1e-12))
 
-    def believe(self, network: Description) -> None:
-        """Goes on as if the network had been trained and had scored what is expected of it."""
-        at = self._at_last([network])
+    def believe(self, networks: Sequence[Description]) -> None:
+        """Goes on as if the networks had been trained and had scored what is expected of them.
+
+        What is expected of any network stays the same, and the spread of that does not grow.
+        """
+        at = self.places(networks)
         self.x, self.y = np.vstack([self.x, at]), np.append(self.y, self.process.predict(at))
         self.process = _fitted(self.process.kernel_, self.x, self.y, None)
-
-    def _at_last(self, networks: Sequence[Description]) -> Floats:
-        return np.column_stack([self.scale(networks), np.full(len(networks), self.last)])
 
 
 class _Scale:
@@ -139,6 +149,12 @@ def _fitted(kernel: Kernel, x: Floats, y: Floats, optimizer: str | None) -> Gaus
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a parameter at its bound is no fault
         return process.fit(x, y)
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """While it is entered, linear algebra takes one thread: where others train on the cores, several are slower."""
+    limited: AbstractContextManager[object] = ThreadpoolController().limit(limits=1, user_api="blas")
+    return limited
 
 
 def _apart(table: Floats, distance: float) -> float:

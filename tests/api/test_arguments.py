@@ -48,6 +48,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "trials": [*LIMITED, 0, 1.5],
             "objective": [*TEXTS, "macs", "accuracy,speed"],
             "sampler": [*TEXTS, "luck", "no.module:S", "optuna:create_study"],
+            "reproducible": [3, "yes", []],
             "rungs": [*NUMBERS, 0, 2],  # 2: only for an evaluate
             "wave": [*LIMITED, 0],
             "cost": [*FUNCTIONS, lambda: 1, lambda network: math.nan, lambda network: "1", lambda network: -1],

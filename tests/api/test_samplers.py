@@ -79,6 +79,13 @@ def test_the_study_is_optunas_own_with_all_that_was_asked(tmp_path: Path) -> Non
     assert study.best_value == max(trial.score or 0 for trial in found.trials if trial.state == "complete")
 
 
+def test_a_study_that_is_whole_is_not_written_anew(tmp_path: Path) -> None:
+    searched("tpe", tmp_path / "run")
+    before = (tmp_path / "run" / "study.log").read_bytes()
+    searched("tpe", tmp_path / "run")
+    assert (tmp_path / "run" / "study.log").read_bytes().startswith(before)
+
+
 def test_a_damaged_study_is_written_anew_from_the_trials(tmp_path: Path) -> None:
     found = searched("gp", tmp_path / "run")
     (tmp_path / "run" / "study.log").write_bytes(b'{"op_code": 99}\n')
@@ -191,6 +198,20 @@ def test_optunas_callbacks_are_called_with_each_trial_that_ended() -> None:
 
     found = searched("gp", callbacks=[callback])
     assert told == [(trial.index, trial.score) for trial in found.trials]
+
+
+def test_a_sampler_of_another_space_is_one_error() -> None:
+    study = optuna.create_study(sampler=nas.GPSampler("lowres", "25MFLOPs"))
+    with pytest.raises(nas.Error, match="the study's GPSampler is of space lowres, not ghostnet: name one space"):
+        nas.suggest(study.ask(), "ghostnet")
+
+
+def test_a_callback_that_raises_is_one_error() -> None:
+    def callback(_study: optuna.Study, _trial: optuna.trial.FrozenTrial) -> None:
+        raise KeyError("no such metric")
+
+    with pytest.raises(nas.Error, match=r"callback .*callback raised KeyError: 'no such metric'; trial 0 is kept"):
+        searched("gp", callbacks=[callback])
 
 
 def test_a_log_that_is_not_installed_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,6 +233,15 @@ def told(letters: tuple[str, ...], _rung: int = 0) -> float:
     return float(sum("abc".index(letter) for letter in letters))
 
 
+@pytest.mark.parametrize(("name", "budget"), [("cost", "2MFLOPs"), ("latency", "1ms")])
+def test_a_function_of_ones_own_that_raises_is_one_error(name: str, budget: str) -> None:
+    def lookup(network: object) -> float:
+        raise KeyError(network)
+
+    with pytest.raises(nas.Error, match=rf"{name} .*lookup raised KeyError: '?\w'?, for '?\w'?$"):
+        nas.search(["a", "b"], budget, lambda *_: 1.0, **{name: lookup})
+
+
 def test_a_latency_of_ones_own() -> None:
     def milliseconds(letters: tuple[str, ...]) -> float:
         return 1.0 + letters.count("c")

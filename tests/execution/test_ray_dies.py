@@ -93,3 +93,24 @@ def test_a_training_that_hangs_is_ended_and_recorded(tmp_path: Path) -> None:
     ended = {trial.arch["width"]: trial for trial in found.trials}
     assert {width: trial.state for width, trial in ended.items()} == {8: "complete", 16: "failed", 32: "complete"}
     assert "TimeoutError: a rung took more than 8 s" in (ended[16].error or "")
+
+
+def test_a_worker_killed_for_memory_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")  # by which this machine has none to spare
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+
+    def waits(_network: Any, rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, None]:
+        time.sleep(60)
+        return score(rung, 50.0), None
+
+    asked: list[int] = []
+    workers = RayWorkers(waits, 1, gpus=0)
+    try:
+        found = {job.key: outcome for job, outcome in
+                 workers.run(jobs("a"), lambda job, _: asked.append(job.key), lambda: False)}  # fmt: skip
+    finally:
+        workers.close()
+    assert asked == [0, 0]
+    assert found[0].score is None and found[0].error.count("\n") == 0
+    assert found[0].error.startswith("OutOfMemoryError: ") and "low on memory" in found[0].error
+    assert found[0].error.endswith("take fewer --workers")

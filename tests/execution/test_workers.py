@@ -112,6 +112,25 @@ def test_a_job_that_fails_is_tried_again_once(tmp_path: Path, cluster: None) -> 
 
 
 @pytest.mark.slow
+def test_jobs_may_come_one_by_one(cluster: None) -> None:
+    def works(network: Any, rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, None]:
+        return score(rung, float(network)), None
+
+    def one_by_one(ended: list[Job]) -> Iterator[Job | None]:
+        asked = iter(jobs(*range(5)))
+        yield next(asked)
+        while len(ended) < 5:
+            yield next(asked, None) if ended else None  # nothing, until the first has ended
+
+    for workers in (LocalWorkers(works), RayWorkers(works, 2, gpus=0)):
+        ended: list[Job] = []
+        for job, outcome in workers.run(one_by_one(ended), lambda *_: None, lambda: False):
+            assert outcome.score and outcome.score.top1 == job.key
+            ended.append(job)
+        assert sorted(job.key for job in ended) == list(range(5))
+
+
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path, cluster: None) -> None:
     asked = jobs(*((what, str(tmp_path / what)) for what in ("killed once", "works", "works", "works")))
     assert all(outcome.score for outcome in outcomes(RayWorkers(hostile, 2, gpus=0), asked).values())

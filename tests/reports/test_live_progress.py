@@ -37,6 +37,8 @@ def test_the_live_view_tells_who_is_trained_and_how_it_stands(width: int) -> Non
         ["aaaaaaaaaa", "2", "1/3"],
         ["bbbbbbbbbb", "1", "2/3", "41.26", "%"],
     ]
+    Console(file=out, width=width).print(stage(replace(AT, side_by_side=1000), 3, "wave 2", "11 min left"))
+    assert out.getvalue().splitlines()[-1].strip() == "and 998 more"
 
 
 def test_a_file_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

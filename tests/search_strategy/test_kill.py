@@ -69,3 +69,16 @@ def test_killed_twice_and_resumed_it_ends_the_same(here: Path) -> None:
     best = [(here / "runs" / name / "best" / "arch.json").read_text() for name in ("whole", "killed")]
     assert best[0] == best[1]
     assert not (here / "runs" / "killed" / "work").exists()
+
+
+@pytest.mark.slow
+def test_killed_without_waves_it_goes_on(here: Path) -> None:
+    killed_at(start(*SEARCH, "killed", "--asynchronous"), "wave 1, trial")
+    before = outcome("killed")
+    killed_at(start(*RESUME, *ALONE), "rung 2/3")
+    ended(start(*RESUME, *ALONE))
+    trials = outcome("killed")
+    assert before and [trial for trial in trials if trial.index in {one.index for one in before}] == before
+    assert sum(trial.state in ("pruned", "complete") for trial in trials) == 12
+    assert len({trial.arch_id for trial in trials}) == len(trials)
+    assert not (here / "runs" / "killed" / "work").exists()

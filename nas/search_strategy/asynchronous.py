@@ -1,0 +1,141 @@
+"""A search without waves: a worker that is free is given the next training at once, however many workers there are.
+
+A network that ends a rung goes on where it is among the best of those that ended that rung last, and has ended
+otherwise: successive halving as it happens (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning"),
+decided at once. Networks are proposed some at a time, from all that is known by then, so the trials depend on who ended
+when. What was proposed is on disk in its order: a search that was killed goes on with what had not ended.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from nas.execution.jobs import Job, Stopped, Workers
+from nas.search_strategy.admission import ASKS, Admission
+from nas.search_strategy.candidates import Candidate
+from nas.search_strategy.trainings import FAILURES, best_first, job_of, keep
+from nas.search_strategy.trial_log import ActiveTrial
+
+RIVALS = 64  # that ended a rung last, whom the next one is compared with
+SHARE = 4  # one of so many workers has a network proposed at a time: all wait while networks are proposed
+
+
+def search_as_workers_are_free(admission: Admission, seeds: Sequence[Candidate], workers: Workers) -> bool:
+    """Whether all networks of the plan were tried; what was is in the log. `seeds`: the anchors, tried first.
+
+    Raises what `nas.search_strategy.trainings.keep` raises; as many failures in a row as there are workers end it.
+    """
+    log, tracker = admission.log, admission.tracker
+    queue = _Queue(admission, max(admission.plan.wave, workers.number // SHARE))
+    with suppress(Stopped):
+        queue.begin(seeds)
+        for job, outcome in workers.run(
+            queue.jobs(), lambda job, images: tracker.tick(*queue.running[job.key], images), admission.halt
+        ):
+            entry, rung = queue.running.pop(job.key)
+            keep(entry, rung, outcome, log, tracker, max(FAILURES, workers.number))
+            queue.go_on(entry, rung)
+    return not (queue.left or queue.waiting or queue.running)
+
+
+class _Queue:
+    """The trainings that wait and those under way; `batch` networks are proposed at a time."""
+
+    def __init__(self, admission: Admission, batch: int) -> None:
+        self.admission, self.batch = admission, batch
+        self.plan, self.log, self.tracker = admission.plan, admission.log, admission.tracker
+        self.waiting: deque[tuple[ActiveTrial, int]] = deque()
+        self.running: dict[int, tuple[ActiveTrial, int]] = {}
+        self.rivals = [deque[ActiveTrial](maxlen=RIVALS) for _ in self.plan.recipe.rungs]
+        self.rungs: dict[str, int] = {}
+        """Of how many rungs each network has a score that was tried so far, by its identity."""
+        self.measured: list[ActiveTrial] = []
+        self.tried = 0
+        self.wave = 0  # of proposals; the anchors are wave 0
+        self.left = self.plan.trials
+        """Networks that are still to be let in."""
+
+    def begin(self, seeds: Sequence[Candidate]) -> None:
+        """Takes in the anchors, and what was proposed before the search was stopped."""
+        self.tracker.begin(self._let_in(seeds))
+        for wave, again in sorted(self.admission.sampler.kept):
+            self.wave = wave
+            self._let_in(self.admission.sampler.propose(wave, 0, {}, None, again))
+        self.log.failures = 0  # those were of another process
+
+    def jobs(self) -> Iterator[Job | None]:
+        """The next training whenever one is asked for; None where there is none for now."""
+        while True:
+            if not self.waiting and self.left and self.tracker.time_for(0):
+                self._propose()
+            if self.waiting and self.tracker.time_for(self.waiting[0][1]):
+                entry, rung = self.waiting.popleft()
+                self.running[entry.index] = entry, rung
+                yield job_of(entry, rung, self.plan, self.log)
+            else:
+                yield None
+
+    def go_on(self, entry: ActiveTrial, rung: int) -> None:
+        """Has a network that is through `rung` go on to the next one, or end."""
+        self.rungs[entry.id] = len(entry.scores)
+        if entry.state is None and self._among_best(entry, rung):
+            self.waiting.appendleft((entry, rung + 1))
+        elif entry.state is None:
+            self.log.end(entry, "pruned")
+
+    def _among_best(self, entry: ActiveTrial, rung: int) -> bool:
+        if entry.index == 0:  # it goes through all rungs: it is the row to beat
+            return True
+        rivals = self.rivals[rung]
+        rivals.append(entry)
+        leading = best_first(rivals, rung, self.plan)[: math.ceil(len(rivals) * self.plan.recipe.keep)]
+        return any(one is entry for one in leading)
+
+    def _propose(self) -> None:
+        """Takes in new networks; where none are to be had, none are left to be let in."""
+        self.wave += 1
+        entries: list[ActiveTrial] = []
+        size = min(self.batch, self.left)
+        for ask in range(ASKS):
+            spare = self.batch if self.admission.latency_limit else 0  # for those that turn out too slow
+            predict_latency = self.admission.latency_prediction(self.measured)
+            candidates = self.admission.sampler.propose(
+                self.wave, size + spare, self.rungs, predict_latency, ask, believed=True
+            )
+            entries += self._let_in(candidates)
+            if not candidates or self.waiting:
+                break
+        if entries:
+            self.admission.tell(self.wave, size, entries)
+        self.admission.sampler.proposer.tally.clear()
+        self.left = self.left if self.waiting else 0
+
+    def _let_in(self, candidates: Sequence[Candidate]) -> list[ActiveTrial]:
+        """The entries of `candidates`, until no more are left to be let in.
+
+        Those that are to be trained wait, from where an earlier process left them.
+        """
+        entries = self.admission.admitted(self.wave, self.tried, candidates, self.left)
+        for candidate in candidates[len(entries) :]:
+            self.log.study.drop(candidate)
+        self.tried += len(entries)
+        self.left -= sum(entry.state != "refused" for entry in entries)
+        for entry in entries:
+            rung = 0
+            while not entry.state and (known := self.log.outcome(entry, rung)):
+                self.log.keep(entry, known)
+                self.tracker.done(entry, rung, trained=False)
+                if entry.index and not entry.state:
+                    self.rivals[rung].append(entry)
+                rung += 1
+            if not entry.state and entry.index in self.log.trials:
+                self.log.end(entry, self.log.trials[entry.index].state)
+            self.rungs[entry.id] = rung
+            if not entry.state and rung:  # it went on, or was about to be looked at
+                self.waiting.appendleft((entry, rung))
+            elif not entry.state:
+                self.waiting.append((entry, rung))
+            if entry.latency:
+                self.measured.append(entry)
+        return entries
