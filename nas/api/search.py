@@ -133,7 +133,6 @@ def search(
     Raises Error where the request cannot be met, RunFailed after three failures in a row.
     """
     from nas.api.samplers import check_log, loggers, sampler_of
-    from nas.execution.environment import cores
     from nas.execution.workers import check_workers, open_workers
     from nas.search_strategy.progress import Halt
 
@@ -161,8 +160,8 @@ def search(
         else:
             plan = _plan_on_paper(asked, where, absolute(dataset), anchors, wave, cost, latency, meter)
             task = _on_dataset(plan, asked, where, data, anchors, cost, latency, meter)
-        side_by_side = 1 if evaluate and workers is None else workers or cores()
-        many = ray_address is not None or side_by_side > task.plan.wave
+        number = 1 if evaluate and workers is None else workers
+        many = ray_address is not None or (number or _usual_number(gpus)) > task.plan.wave
         task = replace(task, plan=_in_order(task.plan, reproducible, many))
     with _folder(task, run, resume, trials, reproducible) as (folder, plan):
         started(folder.path, plan)
@@ -300,6 +299,14 @@ def _resumed(path: Path, space: SpaceLike, data: str | Path | None, trials: int 
         extend_run(folder, trials, sum(plan.budget.keeps(cost_on_paper(anchor.arch)) for anchor in rows))
         plan = replace(plan, trials=trials)
     return _Task(plan, where, rows, Proxy(plan), restore=restore_in(where), measure=_measure(plan, None, rows))
+
+
+def _usual_number(gpus: float | None) -> int:
+    """How many workers train on a dataset here, where nobody says."""
+    from nas.execution.workers import usual_number
+    from nas.training.step import cards
+
+    return usual_number(cards(), gpus)
 
 
 def _in_order(plan: Plan, reproducible: bool | None, many: bool) -> Plan:

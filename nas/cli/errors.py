@@ -100,7 +100,8 @@ def given(context: typer.Context) -> set[str]:
 def only_how(context: typer.Context, allowed: set[str], rule: str = "--resume takes its plan from the run") -> None:
     """Raises Error where options of a new run are given to one that takes its plan from elsewhere, see `rule`."""
     if clash := sorted(given(context) - allowed):
-        option = {p.name: p.opts[0] for p in context.command.params if p.param_type_name == "option"}
+        options = [p for p in context.command.params if p.param_type_name == "option"]
+        option = {p.name: "/".join([p.opts[0], *p.secondary_opts]) for p in options}
         what = option.get(clash[0]) or str(context.params[clash[0]])  # an argument is left out as it was typed
         raise Error(f"{rule}; leave out {what}")
 

@@ -13,9 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
+from queue import Empty, Queue
 from signal import SIGKILL
 from subprocess import DEVNULL, Popen, TimeoutExpired
 from tempfile import TemporaryFile
+from threading import Thread
+from typing import Any
 
 from nas.errors import Notice
 from nas.execution.command import commanded
@@ -138,6 +141,7 @@ class RayWorkers:
         except (EOFError, OSError):
             what, told = "no", ["Exception", f"it ended at once: {host.last_words()}"]
         if what == "ready":
+            host.listen()
             return host, told[0], told[1]
         host.close()
         kind, said = told
@@ -172,6 +176,8 @@ class _Host:
 
     def __init__(self) -> None:
         self.pipe, theirs = Pipe()
+        self.told: Queue[tuple[Any, ...] | None] = Queue()
+        """What it sent; None: it is no more."""
         self.words = TemporaryFile()
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # what is imported here is imported there
         with theirs:
@@ -185,6 +191,16 @@ class _Host:
                 start_new_session=True,  # a Ctrl-C is for nas
             )
 
+    def listen(self) -> None:
+        """Begins to take in what it sends, whatever happens meanwhile: else each might wait for the other to read."""
+        Thread(target=self._take_in, daemon=True).start()
+
+    def _take_in(self) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                self.told.put(self.pipe.recv())
+        self.told.put(None)
+
     def send(self, what: str, key: int, content: bytes | None) -> None:
         """Sends a message; that nobody is there is seen where outcomes are awaited."""
         with suppress(OSError):
@@ -193,17 +209,21 @@ class _Host:
     def outcomes(self) -> list[tuple[int, JobResult]]:
         """What came back within a second. Raises EOFError where the process is no more."""
         found: list[tuple[int, JobResult]] = []
-        while self.pipe.poll(0.0 if found else 1.0):
+        while not (found and self.told.empty()):
             try:
-                what, key, *told = self.pipe.recv()
-            except OSError:
-                raise EOFError from None
+                message = self.told.get(timeout=1.0)
+            except Empty:
+                break
+            if message is None:  # no more will come
+                self.told.put(None)
+                if found:
+                    break
+                raise EOFError
+            what, key, *told = message
             if what == "done":
                 found.append((key, JobResult(*pickle.loads(told[0]))))
             else:
                 found.append((key, JobResult(None, None, told[0], refused=told[1])))
-        if not found and self.process.poll() is not None:
-            raise EOFError
         return found
 
     def last_words(self) -> str:
@@ -218,13 +238,14 @@ class _Host:
 
     def close(self) -> None:
         """Ends the process, and a Ray that it began."""
-        self.pipe.close()
+        self.send("leave", 0, None)
         try:
             self.process.wait(20)
         except TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, SIGKILL)
             self.process.wait()
+        self.pipe.close()
         self.words.close()
 
 

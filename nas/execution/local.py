@@ -20,8 +20,10 @@ class LocalWorkers:
         self, jobs: Jobs, tick: Callable[[Job, int], None], stop: Callable[[], bool]
     ) -> Iterator[tuple[Job, JobResult]]:
         """The outcome of each job; an OSError is the disk's fault, and is raised."""
-        for job in jobs:
-            if job is None or stop():
+        new = iter(jobs)
+        while not stop():
+            job = next(new, None)
+            if job is None:
                 return
             tick(job, 0)
             yield job, self._outcome(job, functools.partial(tick, job))

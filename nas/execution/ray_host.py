@@ -3,7 +3,8 @@
 Started by `cluster`, which sends jobs through a pipe and gets outcomes back; what networks and functions are is not
 known here, they pass as bytes. It ends with the process that started it.
 
-    from `cluster`: (address, processors), evaluate; then (cpus, gpus); then ("run", key, job) and ("end", key, None)
+    from `cluster`: (address, processors), evaluate; then (cpus, gpus); then ("run", key, job), ("end", key, None) and,
+                    at the end, ("leave", 0, None)
     to it: ("ready", cpus, gpus) or ("no", kind, text); then ("done", key, bytes), ("failed", key, text, refused)
 """
 
@@ -54,6 +55,8 @@ def main() -> None:
                 for reference in [one for one, of in running.items() if of == key]:
                     ray.cancel(reference, force=True)
                     del running[reference]
+            else:  # "leave"
+                break
             continue
         ready, _ = ray.wait(list(running), timeout=TICK)
         for reference in ready:

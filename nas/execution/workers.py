@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nas.errors import Error
-from nas.execution.cluster import LIMIT, RayWorkers
+from nas.execution.cluster import LIMIT, SHARERS, RayWorkers
 from nas.execution.environment import cores
 from nas.execution.jobs import Evaluate, Workers
 from nas.execution.local import LocalWorkers
@@ -14,6 +14,16 @@ def check_workers(workers: int | None) -> None:
     """Raises Error where fewer workers than one are asked for."""
     if workers is not None and workers < 1:
         raise Error(f"workers must be at least 1, got {workers}")
+
+
+def usual_number(cards: int, gpus: float | None) -> int:
+    """How many workers a machine has where nobody says: one a core, but no more than its `cards` have room for.
+
+    `gpus`: what each takes of the cards; None: its share of those there are, 0: none is used.
+    """
+    if not cards or gpus == 0:
+        return cores()
+    return max(1, min(cores(), int(cards / gpus) if gpus else SHARERS * cards))
 
 
 @contextmanager

@@ -1,15 +1,17 @@
 """A search without waves: a worker that is free is given the next training at once, however many workers there are.
 
-A network that ends a rung goes on where it is among the best of those that ended that rung last, and has ended
-otherwise: successive halving as it happens (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning"),
-decided at once. Networks are proposed some at a time, from all that is known by then, so the trials depend on who ended
-when. What was proposed is on disk in its order: a search that was killed goes on with what had not ended.
+A network that is through a rung goes on to the next one where it is among the best of those that were through that rung
+last, else it is pruned: successive halving as it happens (Li et al. 2020, "A System for Massively Parallel
+Hyperparameter Tuning"), decided at once. Networks are proposed some at a time, from all that is known by then, so the
+trials depend on who ended when. What was proposed is on disk in its order: a search that was killed goes on with what
+had not ended.
 """
 
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain, groupby
 
 from nas.execution.jobs import Job, Stopped, Workers
 from nas.search_strategy.admission import ASKS, Admission
@@ -17,24 +19,27 @@ from nas.search_strategy.candidates import Candidate
 from nas.search_strategy.trainings import FAILURES, best_first, job_of, keep
 from nas.search_strategy.trial_log import ActiveTrial
 
-RIVALS = 64  # that ended a rung last, whom the next one is compared with
-SHARE = 4  # one of so many workers has a network proposed at a time: all wait while networks are proposed
+RIVALS = 64  # that were through a rung last, whom the next one is compared with
+SHARE = 4  # As many networks are proposed at a time as one of so many workers: workers that become free meanwhile wait,
+# and a proposal takes about as long for one network as for many, but knows less of the others.
 
 
 def search_as_workers_are_free(admission: Admission, seeds: Sequence[Candidate], workers: Workers) -> bool:
     """Whether all networks of the plan were tried; what was is in the log. `seeds`: the anchors, tried first.
 
-    Raises what `nas.search_strategy.trainings.keep` raises; as many failures in a row as there are workers end it.
+    Raises what `nas.search_strategy.trainings.keep` raises: as many failures in a row as there are workers end it, or
+    as half of all networks.
     """
     log, tracker = admission.log, admission.tracker
     queue = _Queue(admission, max(admission.plan.wave, workers.number // SHARE))
+    failures = max(FAILURES, min(workers.number, admission.plan.trials // 2))
     with suppress(Stopped):
         queue.begin(seeds)
         for job, outcome in workers.run(
             queue.jobs(), lambda job, images: tracker.tick(*queue.running[job.key], images), admission.halt
         ):
             entry, rung = queue.running.pop(job.key)
-            keep(entry, rung, outcome, log, tracker, max(FAILURES, workers.number))
+            keep(entry, rung, outcome, log, tracker, failures)
             queue.go_on(entry, rung)
     return not (queue.left or queue.waiting or queue.running)
 
@@ -58,18 +63,28 @@ class _Queue:
 
     def begin(self, seeds: Sequence[Candidate]) -> None:
         """Takes in the anchors, and what was proposed before the search was stopped."""
-        self.tracker.begin(self._let_in(seeds))
-        for wave, again in sorted(self.admission.sampler.kept):
+        self.tracker.begin(self._let_in(seeds, None))
+        kept = sorted(self.admission.sampler.kept)
+        for wave, of_wave in groupby(kept, key=lambda pair: pair[0]):
             self.wave = wave
-            self._let_in(self.admission.sampler.propose(wave, 0, {}, None, again))
+            proposals = [self.admission.sampler.propose(wave, 0, {}, None, again) for _, again in of_wave]
+            entries = self._let_in(list(chain(*proposals)), self.left)
+            if wave not in self.admission.tallies:  # the search was stopped before it was told
+                self.admission.tell(wave, len(entries), entries)
+        self.waiting = deque(sorted(self.waiting, key=lambda pair: (-pair[1], pair[0].index)))
         self.log.failures = 0  # those were of another process
 
     def jobs(self) -> Iterator[Job | None]:
         """The next training whenever one is asked for; None where there is none for now."""
+        halt = self.admission.halt
         while True:
-            if not self.waiting and self.left and self.tracker.time_for(0):
-                self._propose()
-            if self.waiting and self.tracker.time_for(self.waiting[0][1]):
+            if not self.waiting and self.left and not halt.asked and self.tracker.time_for(0):
+                try:
+                    self._propose()
+                except Stopped:
+                    if not halt.asked:  # but the time is up
+                        raise
+            if self.waiting and not halt.asked and self.tracker.time_for(self.waiting[0][1]):
                 entry, rung = self.waiting.popleft()
                 self.running[entry.index] = entry, rung
                 yield job_of(entry, rung, self.plan, self.log)
@@ -96,14 +111,13 @@ class _Queue:
         """Takes in new networks; where none are to be had, none are left to be let in."""
         self.wave += 1
         entries: list[ActiveTrial] = []
-        size = min(self.batch, self.left)
+        size = self.batch if self.admission.latency_limit else min(self.batch, self.left)
         for ask in range(ASKS):
-            spare = self.batch if self.admission.latency_limit else 0  # for those that turn out too slow
             predict_latency = self.admission.latency_prediction(self.measured)
             candidates = self.admission.sampler.propose(
-                self.wave, size + spare, self.rungs, predict_latency, ask, believed=True
+                self.wave, size, self.rungs, predict_latency, ask, believed=True
             )
-            entries += self._let_in(candidates)
+            entries += self._let_in(candidates, self.left)
             if not candidates or self.waiting:
                 break
         if entries:
@@ -111,12 +125,12 @@ class _Queue:
         self.admission.sampler.proposer.tally.clear()
         self.left = self.left if self.waiting else 0
 
-    def _let_in(self, candidates: Sequence[Candidate]) -> list[ActiveTrial]:
-        """The entries of `candidates`, until no more are left to be let in.
+    def _let_in(self, candidates: Sequence[Candidate], most: int | None) -> list[ActiveTrial]:
+        """The entries of `candidates`, all of them or until `most` are to be trained.
 
         Those that are to be trained wait, from where an earlier process left them.
         """
-        entries = self.admission.admitted(self.wave, self.tried, candidates, self.left)
+        entries = self.admission.admitted(self.wave, self.tried, candidates, most)
         for candidate in candidates[len(entries) :]:
             self.log.study.drop(candidate)
         self.tried += len(entries)

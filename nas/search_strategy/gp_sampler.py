@@ -39,6 +39,8 @@ class ProposerSampler(BaseSampler):
         self.proposed: list[Candidate] = []
         self.rungs: Mapping[str, int] | None = None
         """How many count, of each network by its identity; None: all, of all."""
+        self.believed = True
+        """Whether those that run are believed to come to what is expected of them."""
         self.wave: int | None = None  # None: the number of the trial
         self.again = 0
         self.exhausted = False
@@ -53,15 +55,18 @@ class ProposerSampler(BaseSampler):
         wave: int,
         again: int,
         size: int,
-        rungs: Mapping[str, int] | None,
+        rungs: Mapping[str, int],
         predict_latency: PredictLatency | None,
+        believed: bool = False,
     ) -> None:
         """Says what the next `size` proposals are for: for which wave, and how often it asked before.
 
         `rungs`: of how many rungs each network's score counts, by its identity. A search that is gone through again
-        knows as much at each wave as it did the first time, though more has ended since. None: all that is known.
+        knows as much at each wave as it did the first time, though more has ended since. `believed`: whether those of
+        them that have no score yet are believed to come to what is expected of them.
         """
         self.wave, self.again, self.batch, self.rungs, self.predict_latency = wave, again, size, rungs, predict_latency
+        self.believed = believed
         self.proposed = []
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -109,7 +114,7 @@ class ProposerSampler(BaseSampler):
                 continue
             seen.add(candidate.id)
             scores = _scores(trial, sign)[: None if self.rungs is None else self.rungs[candidate.id]]
-            if scores or (trial.state == TrialState.RUNNING and self.rungs is None):
+            if scores or (trial.state == TrialState.RUNNING and self.believed):
                 known.append((trial.user_attrs.get("index", trial.number), ScoredCandidate(candidate, scores)))
         return [item for _, item in sorted(known, key=lambda pair: pair[0])], seen
 

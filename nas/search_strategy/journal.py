@@ -1,8 +1,7 @@
-"""Optuna's journal in a file that one process alone writes: the run's lock keeps others out."""
+"""Optuna's journal in a file."""
 
 import json
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +9,33 @@ from optuna.storages.journal import BaseJournalBackend
 
 
 class Journal(BaseJournalBackend):
-    """Reads and writes the lines that Optuna's own `JournalFileBackend` does, some twenty times as fast.
+    """Reads and writes what Optuna's own `JournalFileBackend` does, some twenty times as fast.
 
-    It takes no lock, and forces nothing to disk: what a power cut takes of it is told again from the run's trials.
+    It takes no lock, as the run's own keeps other searches out, and forces nothing to disk: what a power cut takes of
+    it is told again from the run's trials. What others append is read, as the notes of optuna-dashboard.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        with file.open("ab+") as lines:
-            lines.seek(0)
-            self.first = sum(1 for _ in lines)  # number of the first record of `new`
-        self.new: list[dict[str, Any]] = []
-        """Records that were appended since, but for those that Optuna has read."""
+        file.touch()
+        self.number, self.place = 0, 0
+        """Of the next record that was not read yet: its number, and where it begins in the file."""
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """The records from that number on."""
-        read = max(0, log_number_from - self.first)
-        self.first, self.new = self.first + read, self.new[read:]
-        if log_number_from < self.first:
-            with self.file.open("rb") as lines:
-                yield from map(json.loads, islice(lines, log_number_from, self.first))
-        yield from self.new
+        if log_number_from < self.number:
+            self.number, self.place = 0, 0
+        with self.file.open("rb") as lines:
+            lines.seek(self.place)
+            for line in lines:
+                if not line.endswith(b"\n"):  # somebody is writing it
+                    break
+                self.number, self.place = self.number + 1, self.place + len(line)
+                if self.number > log_number_from:
+                    yield json.loads(line)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Appends records."""
-        lines = [json.dumps(log, separators=(",", ":")) for log in logs]
+        lines = (json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with self.file.open("ab") as file:
-            file.write("".join(line + "\n" for line in lines).encode())
-        self.new += map(json.loads, lines)
+            file.write("".join(lines).encode())

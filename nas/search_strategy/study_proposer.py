@@ -48,7 +48,7 @@ class StudyProposer:
         if (wave, again) in self.kept:
             networks = [(decode(self.log.space, choices), choices) for choices in self.kept[wave, again]]
             return [Candidate(n, choices, self.proposer.costs(n), identity(n)) for n, choices in networks]
-        sampler = self._sampler(wave, size, None if believed else rungs, predict_latency, again)
+        sampler = self._sampler(wave, size, rungs, predict_latency, again, believed)
         self.log.study.sampler = sampler
         chosen: list[Candidate] = []
         tried = set(rungs)
@@ -82,14 +82,15 @@ class StudyProposer:
         self,
         wave: int,
         size: int,
-        rungs: Mapping[str, int] | None,
+        rungs: Mapping[str, int],
         predict_latency: PredictLatency | None,
         again: int,
+        believed: bool,
     ) -> BaseSampler:
         """The sampler for one wave. Optuna's are made anew with a seed of the wave's, so that a search that is resumed
         draws as it would have."""
         if self.sampler in ("gp", "near-budget"):
-            self.ours.begin(wave, again, size, rungs, predict_latency)
+            self.ours.begin(wave, again, size, rungs, predict_latency, believed)
             return self.ours
         seed = derived_seed(self.proposer.seed, f"sampler {wave} {again}") % 2**31
         return self.own(seed) if self.own else optunas(self.sampler, seed)

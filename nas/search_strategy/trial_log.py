@@ -129,11 +129,11 @@ class TrialLog:
             forget(self.run, trial.arch_id)
             self.trials[trial.index] = trial
             self.ended[trial.state] += 1
-            self.study.end(trial)
             top = best([trial, self.best] if self.best else [trial], self.plan.recipe.judge)
             if top is trial:
                 self.best = trial
                 write_best(self.run, trial)
+            self.study.end(trial)
         elif (known.arch_id, known.state) != (trial.arch_id, trial.state):
             raise RunFailed(
                 f"trial {trial.index} on disk is {known.arch_id} ({known.state}), the plan leads to {trial.arch_id} "

@@ -41,6 +41,11 @@ def device() -> torch.device:
     return torch.device("cuda")
 
 
+def cards() -> int:
+    """How many GPUs there are."""
+    return torch.cuda.device_count()
+
+
 @cache
 def keep_freed_memory() -> bool:
     """Whether glibc now keeps freed memory for the next step.

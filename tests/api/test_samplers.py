@@ -86,6 +86,23 @@ def test_a_study_that_is_whole_is_not_written_anew(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "study.log").read_bytes().startswith(before)
 
 
+def test_what_others_write_into_the_study_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "study.log"
+
+    def callback(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        backend = optuna.storages.journal.JournalFileBackend(str(file))
+        other = optuna.load_study(study_name="nas", storage=optuna.storages.JournalStorage(backend))
+        other.set_user_attr(f"note {trial.number}", "a fine one")
+        other.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
+
+    found = searched("tpe", tmp_path / "run", callbacks=[callback])
+    backend = optuna.storages.journal.JournalFileBackend(str(file))
+    study = optuna.load_study(study_name="nas", storage=optuna.storages.JournalStorage(backend))
+    kept = {trial.user_attrs["index"]: trial for trial in study.trials if "index" in trial.user_attrs}
+    assert {index: trial.params for index, trial in kept.items()} == {one.index: one.choices for one in found.trials}
+    assert all(trial.state.is_finished() for trial in study.trials) and len(study.user_attrs) >= len(found.trials)
+
+
 def test_a_damaged_study_is_written_anew_from_the_trials(tmp_path: Path) -> None:
     found = searched("gp", tmp_path / "run")
     (tmp_path / "run" / "study.log").write_bytes(b'{"op_code": 99}\n')

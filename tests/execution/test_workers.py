@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from nas.execution.cluster import RayWorkers, shared
 from nas.execution.jobs import Job, JobResult, Tick, Workers
 from nas.execution.local import LocalWorkers
+from nas.execution.workers import usual_number
 from nas.records.plan import Budget
 from nas.records.run_folder import RunFailed, create
 from nas.records.trial import Score, Trial
@@ -128,6 +130,28 @@ def test_jobs_may_come_one_by_one(cluster: None) -> None:
             assert outcome.score and outcome.score.top1 == job.key
             ended.append(job)
         assert sorted(job.key for job in ended) == list(range(5))
+
+
+@pytest.mark.slow
+def test_large_states_go_both_ways_while_nobody_listens(cluster: None) -> None:
+    def works(_network: Any, rung: int, state: bytes | None, _tick: Tick) -> tuple[Score, bytes]:
+        time.sleep(0.3)
+        return score(rung, float(len(state or b""))), bytes(5_000_000)
+
+    asked = [Job(key, "a", 1, lambda: bytes(5_000_000), 1.0) for key in range(16)]
+    ended = 0
+    for _, outcome in RayWorkers(works, 4, gpus=0).run(asked, lambda *_: None, lambda: False):
+        assert outcome.score and outcome.score.top1 == 5_000_000 and len(outcome.state or b"") == 5_000_000
+        time.sleep(0.5)  # meanwhile others end
+        ended += 1
+    assert ended == 16
+
+
+def test_a_machine_has_a_worker_a_core_but_no_more_than_its_gpus_have_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.execution.workers.cores", lambda: 16)
+    assert [usual_number(*asked) for asked in ((0, None), (1, None), (8, None), (1, 0), (2, 0.5), (2, 4))] == [
+        16, 4, 16, 16, 4, 1
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

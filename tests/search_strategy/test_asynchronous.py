@@ -21,7 +21,8 @@ from nas.execution.jobs import Job, JobResult, Jobs
 from nas.execution.local import LocalWorkers
 from nas.networks.architecture import Arch, arch_id, cost
 from nas.records.plan import Budget, Plan
-from nas.records.run_folder import RunFailed, create, open_run, read_trials
+from nas.records.run_folder import RunFailed, create, open_run, read_scores, read_tallies, read_trials
+from nas.records.timing import Latency, exactly
 from nas.records.trial import Score, Trial
 from nas.search_strategy.engine import search
 from nas.search_strategy.progress import Halt
@@ -156,8 +157,48 @@ def test_it_ends_where_all_workers_fail_and_not_for_a_few(tmp_path: Path) -> Non
     def always(*_: Any) -> None:
         raise ArithmeticError("no such block")
 
-    with pytest.raises(RunFailed, match="10 candidates in a row failed"):
-        run_search(tmp_path / "all", PLAN, FakeWorkers(10, always))
+    for workers, failures in ((10, 10), (100, 20)):  # of 40 networks
+        with pytest.raises(RunFailed, match=f"{failures} candidates in a row failed"):
+            run_search(tmp_path / f"{workers}", PLAN, FakeWorkers(workers, always))
+
+
+@pytest.mark.parametrize(("workers", "trials"), [(16, 24), (50, 60), (13, 12)])
+def test_few_networks_for_many_workers_have_a_winner(tmp_path: Path, workers: int, trials: int) -> None:
+    plan = replace(PLAN, trials=trials)
+    run = create(tmp_path / "run", plan)
+    found = search(plan, LOWRES, SEEDS, run, FakeWorkers(workers))
+    assert found.best and found.best.state == "complete"
+    assert search(plan, LOWRES, SEEDS, run, FakeWorkers(1, None)).best == found.best  # type: ignore[arg-type]
+
+
+def test_anchors_over_the_budget_are_rows_too(tmp_path: Path) -> None:
+    trials = run_search(tmp_path / "run", replace(PLAN, trials=4))
+    assert [trial.anchor for trial in trials] == [anchor.name for anchor in SEEDS]
+    assert sum(trial.state == "refused" for trial in trials) == 2
+
+
+def test_a_halt_loses_no_training_that_is_under_way(tmp_path: Path) -> None:
+    halt, measured = Halt(), []
+
+    def latency(arch: Arch) -> Latency:
+        measured.append(arch_id(arch))
+        halt.asked = len(measured) >= 14
+        return exactly(cost(arch).peak / 1e5)
+
+    plan = replace(PLAN, budget=Budget(macs=25_000_000, latency_ms=1.5))
+    workers, run = FakeWorkers(6), create(tmp_path / "run", plan)
+    search(plan, LOWRES, SEEDS, run, workers, halt=halt, measure=(latency, None))
+    scored = {(index, rung) for index, _, rung in read_scores(run)}
+    scored |= {(trial.index, score.rung) for trial in read_trials(run)[0] for score in trial.scores}
+    assert halt.asked and set(workers.begun) == scored
+    halt.asked, measured[:] = False, []
+    trials = search(plan, LOWRES, SEEDS, run, FakeWorkers(6), measure=(latency, None)).trials
+    assert sum(trial.state in ("complete", "pruned") for trial in trials) == 40
+    tallies = read_tallies(run)
+    assert set(tallies) == {trial.wave for trial in trials if trial.wave}
+    for wave, tally in tallies.items():
+        assert tally["accepted"] == sum(trial.wave == wave and trial.state != "refused" for trial in trials)
+        assert tally["accepted"] <= tally["asked"]
 
 
 def test_what_is_too_slow_is_not_trained(tmp_path: Path) -> None:
