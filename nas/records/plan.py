@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 from nas.errors import Error, shown
 from nas.networks.graph import UNBUILDABLE, Cost
+from nas.records.optimisers import Muon, Schedule
 from nas.records.timing import Latency
 
 PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -235,7 +236,7 @@ training."""
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How candidates are trained: Nesterov SGD, a one-cycle learning rate, pad-crop and flip."""
+    """How candidates are trained: Nesterov SGD, or Muon and SGD; a cycle of the learning rate, pad-crop and flip."""
 
     name: str
     rungs: tuple[Rung, ...]
@@ -250,6 +251,9 @@ class Recipe:
     cycle: Cycle = "rung"
     tail: float = 1.0
     """Share of a rung's steps, of its last ones, over which the training loss is the mean."""
+    schedule: Schedule = "onecycle"
+    muon: Muon | None = None
+    """How whole convolutions are trained; None: as all else."""
 
     @property
     def images(self) -> int:

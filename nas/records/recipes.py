@@ -1,20 +1,19 @@
 """How networks are trained in full: named recipes, and what a training was asked to do, as values."""
 
 from dataclasses import dataclass
-from math import cos, pi
 from typing import Literal, TypeAlias
 
 from nas.errors import Error
 from nas.networks.architecture import Arch
+from nas.records.optimisers import Muon, fallen, share_of_lr
 from nas.records.plan import Recipe
 
 Decay: TypeAlias = Literal["all", "kernels"]
-RISE, FALL = 0.3, 0.7  # of a one-cycle schedule
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecipe:
-    """A full training with SGD and momentum."""
+    """A full training with SGD and momentum, or with Muon and SGD."""
 
     name: str
     about: str
@@ -22,7 +21,7 @@ class TrainingRecipe:
     batch: int
     lr: float
     """The highest; the schedule leads up to it and down to 0."""
-    schedule: Literal["cosine", "onecycle"]
+    schedule: Literal["cosine", "onecycle", "linear"]
     weight_decay: float = 5e-4
     decay: Decay = "all"
     """What decays: all parameters; or kernels alone, neither those of depthwise layers nor batch norm nor biases."""
@@ -39,6 +38,8 @@ class TrainingRecipe:
     average: float = 0.0
     """Share that stays, a step, of a running average of the weights, which is then what is evaluated; 0: none. Less
     stays in the first steps, whose weights are soon no use."""
+    muon: Muon | None = None
+    """How whole convolutions are trained; None: as all else."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "lr"):
@@ -48,29 +49,22 @@ class TrainingRecipe:
     def lr_at(self, step: int, steps: int) -> float:
         """The learning rate of step `step`, from 0, of `steps` in all."""
         done = step / steps
-        if self.schedule == "onecycle":
-            return self.lr * one_cycle(done)
+        if self.schedule != "cosine":
+            return self.lr * share_of_lr(self.schedule, done)
         climb = min(self.warmup / self.epochs, 0.25)
         if done < climb:
             return self.lr * min(1.0, (done + 1 / steps) / climb)
-        return self.lr * _fallen((done - climb) / (1 - climb))
-
-
-def one_cycle(done: float) -> float:
-    """The learning rate when a share `done` of a cycle is over, as a share of the highest: from a 25th up, then down to
-    nothing, both as half a cosine."""
-    return 1 - 0.96 * _fallen(done / RISE) if done < RISE else _fallen((done - RISE) / FALL)
-
-
-def _fallen(share: float) -> float:
-    """Half a cosine, from 1 at 0 to 0 at 1."""
-    return (1 + cos(pi * min(1.0, share))) / 2
+        return self.lr * fallen((done - climb) / (1 - climb))
 
 
 TRAINING_RECIPES = {
     training.name: training
     for training in (
         TrainingRecipe("quick", "one cycle of few epochs, for CPUs", 10, 64, 0.1, "onecycle"),
+        TrainingRecipe(
+            "quick-muon", "as long, whole convolutions by Muon",
+            10, 64, 0.1, "linear", decay="kernels", muon=Muon(),
+        ),
         TrainingRecipe(
             "paper",
             "paper 000: SGD, lr 0.1, cosine, batch 64, no augmentation; momentum and weight decay, which it does not "

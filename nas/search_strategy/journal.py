@@ -1,11 +1,13 @@
-"""Optuna's journal in a file."""
+"""Optuna's journal in a file, for studies of many trials."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
+from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
+from optuna.trial import FrozenTrial, TrialState
 
 
 class Journal(BaseJournalBackend):
@@ -39,3 +41,28 @@ class Journal(BaseJournalBackend):
         lines = (json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with self.file.open("ab") as file:
             file.write("".join(lines).encode())
+
+
+class RunStorage(JournalStorage):
+    """Optuna's own storage, but a study of 100,000 trials is not gone through whenever it is asked for one more."""
+
+    begun = 0  # trials of lower numbers were begun, by this process or another
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """The trials, of `states` if given."""
+        if states != (TrialState.WAITING,):
+            return super().get_all_trials(study_id, deepcopy, states)
+        waiting: list[FrozenTrial] = []
+        number = self.begun
+        while True:
+            try:
+                trial = self.get_trial(self.get_trial_id_from_study_id_trial_number(study_id, number))
+            except KeyError:
+                return waiting
+            number += 1
+            if trial.state == TrialState.WAITING:
+                waiting.append(trial)
+            elif not waiting:
+                self.begun = number

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -21,7 +20,7 @@ from nas.records.run_folder import Run
 from nas.records.trial import Score, Trial, merit
 from nas.search_strategy.candidates import Candidate
 from nas.search_strategy.gp_sampler import LEFT, MERITS, within
-from nas.search_strategy.journal import Journal
+from nas.search_strategy.journal import Journal, RunStorage
 from nas.serialization import to_data
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it announces every study and trial on its own
@@ -239,7 +238,7 @@ def importance(trials: Sequence[Trial], merits: Sequence[float]) -> dict[str, fl
 def _study(run: Run, objective: Sequence[str], judge: Judge) -> optuna.Study:
     best = StudyDirection.MAXIMIZE if judge == "top1" else StudyDirection.MINIMIZE
     return optuna.create_study(
-        storage=JournalStorage(Journal(run.study_log)),
+        storage=RunStorage(Journal(run.study_log)),
         study_name="nas",
         directions=[best if name == "accuracy" else StudyDirection.MINIMIZE for name in objective],
         load_if_exists=True,

@@ -27,6 +27,7 @@ from nas.records.results import Epoch, History
 from nas.serialization import from_data, to_data
 from nas.training.augmentation import augmented_by_policy, mixed
 from nas.training.datasets import Data, Images
+from nas.training.muon import optimiser
 from nas.training.step import Diverged, Tick, augmented, device, keep_freed_memory, logits_of, normalised, precision
 
 
@@ -54,17 +55,12 @@ def new_learner(plan: TrainingPlan, seed: int) -> Learner:
     model = build(plan.arch).to(device()).to(memory_format=torch.channels_last)
     training = plan.training
     decayed, spared = _decayed(model, training.decay)
-    optimiser = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": training.weight_decay}, {"params": spared, "weight_decay": 0.0}],
-        lr=training.lr,
-        momentum=training.momentum,
-        nesterov=training.nesterov,
-        foreach=True,
-    )
+    parts = [(decayed, training.weight_decay), (spared, 0.0)]
+    made = optimiser(model, parts, training.muon, training.lr, training.momentum, training.nesterov)
     average = None
     if training.average:
         average = AveragedModel(model, avg_fn=_averaging(training.average), use_buffers=True)
-    return Learner(model, optimiser, average, History())
+    return Learner(model, made, average, History())
 
 
 def _averaging(most: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
@@ -146,7 +142,7 @@ def train_epoch(
     for step, index in enumerate(order):
         lr = training.lr_at(number * len(order) + step, steps)
         for group in learner.optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("highest_lr", training.lr) / training.lr
         batch = _drawn(padded, index, data, training, rng)
         x, answers = mixed(
             normalised(augmented_by_policy(batch, training), data), labels[index.to(where)], len(data.classes), training

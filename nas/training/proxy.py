@@ -14,7 +14,7 @@ from nas.records.plan import Plan, derived_seed
 from nas.records.recipes import TrainingPlan
 from nas.records.trial import Score
 from nas.training.datasets import Data, load, shrunk
-from nas.training.step import Tick, device, sgd, top1, train
+from nas.training.step import Tick, device, optimiser_of, top1, train
 
 loaded = cache(load)  # a process reads its dataset once
 
@@ -45,7 +45,7 @@ class Proxy:
         name = arch_id(arch)
         torch.manual_seed(derived_seed(plan.seed, name))
         model = build(arch).to(device())
-        optimiser = sgd(model, recipe)
+        optimiser = optimiser_of(model, recipe)
         for number in range(_restored(state, rung, model, optimiser), rung + 1):
             score = self._train(name, model, optimiser, data, number, tick)
         last = rung == len(recipe.rungs) - 1

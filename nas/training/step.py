@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nas.records.optimisers import share_of_lr
 from nas.records.plan import Recipe
-from nas.records.recipes import one_cycle
 from nas.training.datasets import Data, Images
+from nas.training.muon import optimiser
 
 Tick: TypeAlias = Callable[[int], None]
 """Called with how many more images have been trained on."""
@@ -90,12 +91,12 @@ def augmented(padded: Tensor, index: Tensor, size: int, flip: bool, rng: torch.G
     return padded[index.to(where)[:, None, None], rows.to(where)[:, :, None], columns.to(where)[:, None, :]]
 
 
-def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The optimiser of `recipe`; weight decay spares batch norm and biases."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True, foreach=True)
+    parts = [(matrices, recipe.weight_decay), (vectors, 0.0)]
+    return optimiser(model, parts, recipe.muon, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
 
 
 def train(
@@ -134,7 +135,8 @@ def train(
                 for dropout in (module for module in model.modules() if isinstance(module, nn.Dropout)):
                     dropout.eval()
             for group in optimiser.param_groups:
-                group["lr"] = recipe.lr * one_cycle(begin + (end - begin) * step / steps)
+                share = share_of_lr(recipe.schedule, begin + (end - begin) * step / steps)
+                group["lr"] = group.get("highest_lr", recipe.lr) * share
             batch = augmented(padded, index, data.resolution, data.flip, rng)
             with precision(where):
                 loss = functional.cross_entropy(model(normalised(batch, data)), labels[index.to(where)])

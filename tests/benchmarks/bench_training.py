@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from nas.models.torch_model import build
 from nas.records.plan import PROXY
 from nas.training.datasets import Data, Images, load
-from nas.training.step import sgd, top1, train
+from nas.training.step import optimiser_of, top1, train
 from search_spaces import ANCHORS
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data"
@@ -82,7 +82,7 @@ def test_against_the_plain_loop() -> None:
             if kind == "plain":
                 seconds = plain_loop(model, data, images)
             else:
-                seconds = train(model, sgd(model, PROXY), data, images, 1, PROXY, seed).seconds
+                seconds = train(model, optimiser_of(model, PROXY), data, images, 1, PROXY, seed).seconds
             rates[kind].append(IMAGES / seconds)
             accuracy[kind].append(top1(model, data, val))
     for kind in rates:

@@ -11,7 +11,7 @@ from nas.networks.blocks import Bottleneck
 from nas.records.plan import Budget, Recipe, Rung
 from nas.training.datasets import Data, Images, load, shrunk
 from nas.training.proxy import Proxy
-from nas.training.step import Diverged, augmented, normalised, sgd, top1, train
+from nas.training.step import Diverged, augmented, normalised, optimiser_of, top1, train
 from tests.conftest import RECIPE, plan_for
 
 ARCH = Arch(Stem(8), (Stage(Bottleneck(2.0), 8, 1), Stage(Bottleneck(2.0), 16, 1, 2)), Head(32))
@@ -59,7 +59,7 @@ def test_it_learns_and_a_seed_decides() -> None:
         torch.manual_seed(0)
         model = build(replace(ARCH, classes=2))
         before = top1(model, data, data.val)
-        epochs = train(model, sgd(model, RECIPE), data, data.train, 2, RECIPE, seed)
+        epochs = train(model, optimiser_of(model, RECIPE), data, data.train, 2, RECIPE, seed)
         outcomes.append((epochs.loss, before, top1(model, data, data.val)))
         assert epochs.images == 512
     assert outcomes[0] == outcomes[1]
@@ -78,7 +78,7 @@ def test_one_cycle_spans_each_rung_or_all_up_to_one_that_begins_anew() -> None:
 
     def rates(recipe: Recipe, epochs: int, part: tuple[float, float]) -> list[float]:
         model = build(replace(ARCH, classes=2))
-        optimiser, seen = sgd(model, recipe), list[float]()
+        optimiser, seen = optimiser_of(model, recipe), list[float]()
         train(model, optimiser, data, data.train, epochs, recipe, 0, lambda _: seen.append(lr(optimiser)), part)
         return seen
 
@@ -104,7 +104,7 @@ def test_the_loss_is_of_the_last_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         recipe = replace(RECIPE, batch=8, tail=tail)
         model = build(replace(ARCH, classes=2))
         losses.clear()
-        epochs = train(model, sgd(model, recipe), data, data.train, 2, recipe, 0)
+        epochs = train(model, optimiser_of(model, recipe), data, data.train, 2, recipe, 0)
         assert len(losses) == 16 and epochs.loss == pytest.approx(sum(losses[-steps:]) / steps)
 
 
@@ -116,7 +116,7 @@ def test_networks_that_are_judged_by_their_loss_drop_nothing_out_in_its_steps(mo
     for judge, tail in (("loss", 4), ("top1", 0)):
         recipe = replace(RECIPE, batch=8, tail=0.25, judge=judge)
         dropping.clear()
-        train(model, sgd(model, recipe), data, data.train, 2, recipe, 0)
+        train(model, optimiser_of(model, recipe), data, data.train, 2, recipe, 0)
         assert dropping == [True] * (16 - tail) + [False] * tail
 
 
@@ -125,13 +125,13 @@ def test_no_batch_has_a_single_image() -> None:  # of which batch norm would hav
         data, seen = bright_or_dark(images), list[int]()
         model = build(replace(ARCH, classes=2))
         recipe = replace(RECIPE, batch=4)
-        train(model, sgd(model, recipe), data, data.train, 1, recipe, 0, seen.append)
+        train(model, optimiser_of(model, recipe), data, data.train, 1, recipe, 0, seen.append)
         assert sum(seen) == images and 2 <= min(seen) and max(seen) <= 4 and len(seen) == -(-images // 4)
 
 
 def test_weight_decay_spares_norms_and_biases() -> None:
     model = build(ARCH)
-    decayed, spared = sgd(model, RECIPE).param_groups
+    decayed, spared = optimiser_of(model, RECIPE).param_groups
     assert decayed["weight_decay"] == RECIPE.weight_decay and spared["weight_decay"] == 0
     assert {p.ndim for p in decayed["params"]} == {2, 4} and {p.ndim for p in spared["params"]} == {1}
     assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters()))
@@ -142,7 +142,7 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     model = build(replace(ARCH, classes=2))
     wild = replace(RECIPE, lr=1e30)
     with pytest.raises(Diverged, match="training loss is"):
-        train(model, sgd(model, wild), data, data.train, 4, wild, 0)
+        train(model, optimiser_of(model, wild), data, data.train, 4, wild, 0)
 
 
 def test_top1_counts() -> None:
