@@ -54,7 +54,7 @@ def test_the_learning_rate_peaks_at_lr_and_ends_near_0(name: str, steps: int) ->
     training = TRAINING_RECIPES[name]
     rates = [training.lr_at(step, steps) for step in range(steps)]
     assert max(rates) <= training.lr * (1 + 1e-9) and max(rates) > 0.9 * training.lr
-    assert min(rates) > 0 and rates[-1] < 0.1 * training.lr
+    assert min(rates) > 0 and rates[-1] < 0.12 * training.lr
     top = rates.index(max(rates))
     assert rates[: top + 1] == sorted(rates[: top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)
 
