@@ -17,7 +17,7 @@ from nas.records.plan import Budget, Meter
 from nas.records.run_folder import RunFailed, create
 from nas.records.trial import Score, Trial
 from nas.search_strategy.engine import search
-from nas.search_strategy.progress import SearchProgress
+from nas.search_strategy.progress import Halt
 from search_spaces import ANCHORS, LOWRES, lowres
 from tests.conftest import fake_evaluate, plan_for
 
@@ -56,12 +56,16 @@ def test_a_node_is_lost_another_joins_and_the_search_is_the_same(tmp_path: Path)
         lost_id = lost.node_id
         workers = RayWorkers(evaluate, 2, cluster.address)
 
-        def lose(_progress: SearchProgress) -> None:  # in this thread: Ray begins no node in another
-            if marker.exists() and lost in cluster.worker_nodes:
-                cluster.remove_node(lost)
-                cluster.add_node(wait=False, num_cpus=1)
+        class Loses(Halt):
+            """Asked again and again while trainings run, in this thread: Ray begins no node in another."""
 
-        found = search(PLAN, LOWRES, SEEDS, create(tmp_path / "run", PLAN), workers, lose).trials
+            def __call__(self) -> bool:
+                if marker.exists() and lost in cluster.worker_nodes:
+                    cluster.remove_node(lost)
+                    cluster.add_node(wait=False, num_cpus=1)
+                return False
+
+        found = search(PLAN, LOWRES, SEEDS, create(tmp_path / "run", PLAN), workers, halt=Loses()).trials
         assert marker.exists() and lost not in cluster.worker_nodes and len(cluster.worker_nodes) == 1
         assert found == trials_of(tmp_path / "here", LocalWorkers(fake_evaluate))
     finally:
