@@ -213,6 +213,8 @@ class _Host:
             try:
                 message = self.told.get(timeout=1.0)
             except Empty:
+                if self.process.poll() is not None:  # and others that it began hold its end of the pipe
+                    raise EOFError from None
                 break
             if message is None:  # no more will come
                 self.told.put(None)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nas.errors import Error
-from nas.execution.cluster import LIMIT, SHARERS, RayWorkers
+from nas.execution.cluster import LIMIT, RayWorkers, shared
 from nas.execution.environment import cores
 from nas.execution.jobs import Evaluate, Workers
 from nas.execution.local import LocalWorkers
@@ -23,7 +23,7 @@ def usual_number(cards: int, gpus: float | None) -> int:
     """
     if not cards or gpus == 0:
         return cores()
-    return max(1, min(cores(), int(cards / gpus) if gpus else SHARERS * cards))
+    return max(1, min(cores(), int(cards / gpus))) if gpus else shared(cards, None, cores())[0]
 
 
 @contextmanager

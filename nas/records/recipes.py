@@ -46,15 +46,18 @@ class TrainingRecipe:
             if not getattr(self, name) > 0:
                 raise Error(f"{name} of a training must be above 0, got {getattr(self, name)}")
 
-    def lr_at(self, step: int, steps: int) -> float:
-        """The learning rate of step `step`, from 0, of `steps` in all."""
+    def lr_at(self, step: int, steps: int, lr: float | None = None) -> float:
+        """The learning rate of step `step`, from 0, of `steps` in all; `lr`: another highest one than the recipe's."""
+        return (self.lr if lr is None else lr) * self._share_at(step, steps)
+
+    def _share_at(self, step: int, steps: int) -> float:
         done = step / steps
         if self.schedule != "cosine":
-            return self.lr * share_of_lr(self.schedule, done)
+            return share_of_lr(self.schedule, done)
         climb = min(self.warmup / self.epochs, 0.25)
         if done < climb:
-            return self.lr * min(1.0, (done + 1 / steps) / climb)
-        return self.lr * fallen((done - climb) / (1 - climb))
+            return min(1.0, (done + 1 / steps) / climb)
+        return fallen((done - climb) / (1 - climb))
 
 
 TRAINING_RECIPES = {

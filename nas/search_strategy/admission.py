@@ -16,7 +16,7 @@ ASKS = 12  # for more candidates of one wave, where those proposed turn out too 
 
 
 class Admission:
-    """Lets in what keeps the budget, and keeps count of what was looked at for each wave."""
+    """Admits what keeps the budget, and keeps count of what was looked at for each wave."""
 
     def __init__(
         self,
@@ -60,6 +60,8 @@ class Admission:
                 self.tracker.measured += time.monotonic() - begun
                 if not self.plan.budget.fast(entry.latency):
                     self.log.end(entry, "refused")
+        for candidate in candidates[len(entries) :]:
+            self.log.study.drop(candidate)
         return entries
 
     def latency_prediction(self, measured: Sequence[ActiveTrial]) -> PredictLatency | None:

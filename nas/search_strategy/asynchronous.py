@@ -59,16 +59,16 @@ class _Queue:
         self.tried = 0
         self.wave = 0  # of proposals; the anchors are wave 0
         self.left = self.plan.trials
-        """Networks that are still to be let in."""
+        """Networks that are still to be trained for the first time."""
 
     def begin(self, seeds: Sequence[Candidate]) -> None:
-        """Takes in the anchors, and what was proposed before the search was stopped."""
-        self.tracker.begin(self._let_in(seeds, None))
+        """Admits the anchors, and what was proposed before the search was stopped."""
+        self.tracker.begin(self._admit(seeds, None))
         kept = sorted(self.admission.sampler.kept)
         for wave, of_wave in groupby(kept, key=lambda pair: pair[0]):
             self.wave = wave
             proposals = [self.admission.sampler.propose(wave, 0, {}, None, again) for _, again in of_wave]
-            entries = self._let_in(list(chain(*proposals)), self.left)
+            entries = self._admit(list(chain(*proposals)), self.left)
             if wave not in self.admission.tallies:  # the search was stopped before it was told
                 self.admission.tell(wave, len(entries), entries)
         self.waiting = deque(sorted(self.waiting, key=lambda pair: (-pair[1], pair[0].index)))
@@ -108,7 +108,7 @@ class _Queue:
         return any(one is entry for one in leading)
 
     def _propose(self) -> None:
-        """Takes in new networks; where none are to be had, none are left to be let in."""
+        """Admits new networks; where no more are to be had, the search ends with those that it has."""
         self.wave += 1
         entries: list[ActiveTrial] = []
         size = self.batch if self.admission.latency_limit else min(self.batch, self.left)
@@ -117,7 +117,7 @@ class _Queue:
             candidates = self.admission.sampler.propose(
                 self.wave, size, self.rungs, predict_latency, ask, believed=True
             )
-            entries += self._let_in(candidates, self.left)
+            entries += self._admit(candidates, self.left)
             if not candidates or self.waiting:
                 break
         if entries:
@@ -125,14 +125,12 @@ class _Queue:
         self.admission.sampler.proposer.tally.clear()
         self.left = self.left if self.waiting else 0
 
-    def _let_in(self, candidates: Sequence[Candidate], most: int | None) -> list[ActiveTrial]:
+    def _admit(self, candidates: Sequence[Candidate], most: int | None) -> list[ActiveTrial]:
         """The entries of `candidates`, all of them or until `most` are to be trained.
 
         Those that are to be trained wait, from where an earlier process left them.
         """
         entries = self.admission.admitted(self.wave, self.tried, candidates, most)
-        for candidate in candidates[len(entries) :]:
-            self.log.study.drop(candidate)
         self.tried += len(entries)
         self.left -= sum(entry.state != "refused" for entry in entries)
         for entry in entries:

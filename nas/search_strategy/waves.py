@@ -77,8 +77,6 @@ def _wave(wave: int, size: int, before: Sequence[ActiveTrial], admission: Admiss
         if not candidates:
             break
         new = admission.admitted(wave, len(before) + len(entries), candidates, missing)
-        for candidate in candidates[len(new) :]:
-            log.study.drop(candidate)
         rungs |= {entry.id: 0 for entry in new}
         entries += new
     if "accepted" not in admission.tallies.get(wave, {}) and entries:

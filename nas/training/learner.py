@@ -27,7 +27,7 @@ from nas.records.results import Epoch, History
 from nas.serialization import from_data, to_data
 from nas.training.augmentation import augmented_by_policy, mixed
 from nas.training.datasets import Data, Images
-from nas.training.muon import optimiser
+from nas.training.muon import sgd
 from nas.training.step import Diverged, Tick, augmented, device, keep_freed_memory, logits_of, normalised, precision
 
 
@@ -56,11 +56,11 @@ def new_learner(plan: TrainingPlan, seed: int) -> Learner:
     training = plan.training
     decayed, spared = _decayed(model, training.decay)
     parts = [(decayed, training.weight_decay), (spared, 0.0)]
-    made = optimiser(model, parts, training.muon, training.lr, training.momentum, training.nesterov)
+    optimiser = sgd(model, parts, training.muon, training.lr, training.momentum, training.nesterov)
     average = None
     if training.average:
         average = AveragedModel(model, avg_fn=_averaging(training.average), use_buffers=True)
-    return Learner(model, made, average, History())
+    return Learner(model, optimiser, average, History())
 
 
 def _averaging(most: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
@@ -142,7 +142,7 @@ def train_epoch(
     for step, index in enumerate(order):
         lr = training.lr_at(number * len(order) + step, steps)
         for group in learner.optimiser.param_groups:
-            group["lr"] = lr * group.get("highest_lr", training.lr) / training.lr
+            group["lr"] = training.lr_at(number * len(order) + step, steps, group.get("highest_lr"))
         batch = _drawn(padded, index, data, training, rng)
         x, answers = mixed(
             normalised(augmented_by_policy(batch, training), data), labels[index.to(where)], len(data.classes), training

@@ -58,7 +58,7 @@ def whole_kernels(model: nn.Module) -> list[Tensor]:
     ]
 
 
-def optimiser(
+def sgd(
     model: nn.Module, parts: Parts, muon: Muon | None, lr: float, momentum: float, nesterov: bool
 ) -> torch.optim.SGD:
     """SGD for `parts` of the parameters, each with its own weight decay; whole convolutions by `muon`, if given."""

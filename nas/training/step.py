@@ -15,7 +15,7 @@ from torch.nn import functional
 from nas.records.optimisers import share_of_lr
 from nas.records.plan import Recipe
 from nas.training.datasets import Data, Images
-from nas.training.muon import optimiser
+from nas.training.muon import sgd
 
 Tick: TypeAlias = Callable[[int], None]
 """Called with how many more images have been trained on."""
@@ -96,7 +96,7 @@ def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     parts = [(matrices, recipe.weight_decay), (vectors, 0.0)]
-    return optimiser(model, parts, recipe.muon, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
+    return sgd(model, parts, recipe.muon, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
 
 
 def train(

@@ -11,7 +11,7 @@ from nas.models.torch_model import build
 from nas.records.optimisers import Muon, linear, one_cycle
 from nas.records.recipes import TRAINING_RECIPES
 from nas.serialization import from_json, to_json
-from nas.training.muon import MuonSGD, optimiser, orthogonal, whole_kernels
+from nas.training.muon import MuonSGD, orthogonal, sgd, whole_kernels
 from nas.training.step import optimiser_of
 from search_spaces import ANCHORS
 from tests.conftest import RECIPE
@@ -36,7 +36,7 @@ def test_it_steps_as_torchs_own() -> None:
     theirs = nn.Parameter(start.clone())
     conv = nn.Conv2d(10, 24, 1, bias=False)
     conv.weight.data = start.clone()[:, :, None, None]
-    own = optimiser(conv, [(list(conv.parameters()), 5e-4)], Muon(lr=0.1, momentum=0.6, steps=3), 0.5, 0.9, True)
+    own = sgd(conv, [(list(conv.parameters()), 5e-4)], Muon(lr=0.1, momentum=0.6, steps=3), 0.5, 0.9, True)
     own.param_groups[-1]["lr"] = 0.1
     other = torch.optim.Muon([theirs], lr=0.1, momentum=0.6, weight_decay=0.0, ns_steps=3, nesterov=True)
     for _ in range(4):
@@ -70,7 +70,7 @@ def test_its_state_is_kept() -> None:
     def model_and_optimiser() -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6))
-        return model, optimiser(model, [(list(model.parameters()), 0.0)], Muon(), 0.1, 0.9, True)
+        return model, sgd(model, [(list(model.parameters()), 0.0)], Muon(), 0.1, 0.9, True)
 
     def step(model: nn.Module, optimiser: torch.optim.Optimizer, seed: int) -> None:
         x = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(seed))
