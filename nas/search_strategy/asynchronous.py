@@ -15,7 +15,7 @@ from itertools import chain, groupby
 
 from nas.execution.jobs import Job, Stopped, Workers
 from nas.search_strategy.admission import ASKS, Admission
-from nas.search_strategy.candidates import Candidate
+from nas.search_strategy.candidates import Candidate, Request
 from nas.search_strategy.trainings import FAILURES, best_first, job_of, keep
 from nas.search_strategy.trial_log import ActiveTrial
 
@@ -67,7 +67,7 @@ class _Queue:
         kept = sorted(self.admission.sampler.kept)
         for wave, of_wave in groupby(kept, key=lambda pair: pair[0]):
             self.wave = wave
-            proposals = [self.admission.sampler.propose(wave, 0, {}, None, again) for _, again in of_wave]
+            proposals = [self.admission.sampler.propose(Request(wave, 0, {}, again=again)) for _, again in of_wave]
             entries = self._admit(list(chain(*proposals)), self.left)
             if wave not in self.admission.tallies:  # the search was stopped before it was told
                 self.admission.tell(wave, len(entries), entries)
@@ -114,9 +114,8 @@ class _Queue:
         size = self.batch if self.admission.latency_limit else min(self.batch, self.left)
         for ask in range(ASKS):
             predict_latency = self.admission.latency_prediction(self.measured)
-            candidates = self.admission.sampler.propose(
-                self.wave, size, self.rungs, predict_latency, ask, believed=True
-            )
+            request = Request(self.wave, size, self.rungs, predict_latency, ask, believed=True)
+            candidates = self.admission.sampler.propose(request)
             entries += self._admit(candidates, self.left)
             if not candidates or self.waiting:
                 break

@@ -1,9 +1,9 @@
 """Networks that may be tried: candidates, with their scores so far and what is expected of their latency."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from nas.errors import Error
 from nas.networks.architecture import Arch
@@ -37,6 +37,23 @@ class ScoredCandidate:
 
     candidate: Candidate
     scores: tuple[float, ...]
+
+
+class Request(NamedTuple):
+    """What a wave asks a sampler for."""
+
+    wave: int
+    size: int
+    """Networks that are wanted."""
+    rungs: Mapping[str, int]
+    """Of how many rungs each network's score counts that was tried so far, by its identity. A search that is gone
+    through again knows as much at each wave as it did the first time, though more has ended since."""
+    predict_latency: PredictLatency | None = None
+    again: int = 0
+    """How often the wave asked before."""
+    believed: bool = False
+    """Whether networks without a score, which are being trained, are believed to come to what is expected of them; else
+    they are passed over."""
 
 
 def candidate_of(trial: Trial) -> Candidate:

@@ -1,7 +1,7 @@
 """The sampler of `nas search` as one of Optuna's: a Gaussian process that knows networks on paper, under a budget."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.networks.space import Choices, Label, draw
 from nas.records.trial import identity
-from nas.search_strategy.candidates import Candidate, PredictLatency, ScoredCandidate
+from nas.search_strategy.candidates import Candidate, Request, ScoredCandidate
 from nas.search_strategy.proposer import Proposer
 
 MERITS = "merits"
@@ -35,14 +35,9 @@ class ProposerSampler(BaseSampler):
         self.distributions: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(labels) for name, labels in proposer.axes.items()
         }
-        self.predict_latency: PredictLatency | None = None
         self.proposed: list[Candidate] = []
-        self.rungs: Mapping[str, int] | None = None
-        """How many count, of each network by its identity; None: all, of all."""
-        self.believed = True
-        """Whether those that run are believed to come to what is expected of them."""
-        self.wave: int | None = None  # None: the number of the trial
-        self.again = 0
+        self.request: Request | None = None
+        """What a search asks for; None in a study of a user's own."""
         self.exhausted = False
         """Whether no new network that keeps the budget was found."""
         self._independent = RandomSampler(seed=proposer.seed)
@@ -50,24 +45,9 @@ class ProposerSampler(BaseSampler):
         self._pending: dict[int, Candidate] = {}  # of trials that may not have their parameters yet
         self._alone = Lock()
 
-    def begin(
-        self,
-        wave: int,
-        again: int,
-        size: int,
-        rungs: Mapping[str, int],
-        predict_latency: PredictLatency | None,
-        believed: bool = False,
-    ) -> None:
-        """Says what the next `size` proposals are for: for which wave, and how often it asked before.
-
-        `rungs`: of how many rungs each network's score counts, by its identity. A search that is gone through again
-        knows as much at each wave as it did the first time, though more has ended since. `believed`: whether those of
-        them that have no score yet are believed to come to what is expected of them.
-        """
-        self.wave, self.again, self.batch, self.rungs, self.predict_latency = wave, again, size, rungs, predict_latency
-        self.believed = believed
-        self.proposed = []
+    def begin(self, request: Request) -> None:
+        """Says what the next proposals are for."""
+        self.request, self.batch, self.proposed = request, request.size, []
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All axes of the space; a network asks for some of them."""
@@ -83,10 +63,12 @@ class ProposerSampler(BaseSampler):
     def _sampled(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
         if not self.proposed:
             known, seen = self._known(study, trial)
-            wave = trial.number if self.wave is None else self.wave
-            if self.rungs is None:
+            if self.request is None:
                 self.proposer.rungs = max((len(item.scores) for item in known), default=1) or 1
-            self.proposed = self.proposer.propose(wave, self.batch, known, seen, self.predict_latency, self.again)
+            request = self.request or Request(trial.number, self.batch, {})
+            self.proposed = self.proposer.propose(
+                request.wave, request.size, known, seen, request.predict_latency, request.again
+            )
         self.exhausted = not self.proposed
         if self.exhausted:
             return {}
@@ -102,7 +84,9 @@ class ProposerSampler(BaseSampler):
     def _known(self, study: Study, new: FrozenTrial) -> tuple[list[ScoredCandidate], set[str]]:
         """What was asked so far, in its order, and the identities of all that were tried."""
         known: list[tuple[int, ScoredCandidate]] = []
-        seen, left = set(self.rungs or ()), set(study.user_attrs.get(LEFT, ()))
+        rungs = self.request.rungs if self.request else None
+        believed = self.request is None or self.request.believed
+        seen, left = set(rungs or ()), set(study.user_attrs.get(LEFT, ()))
         sign = -1.0 if study.directions[0] == StudyDirection.MINIMIZE else 1.0
         for trial in study.get_trials(deepcopy=False):
             if trial.number == new.number or trial.state == TrialState.WAITING or trial.number in left:
@@ -110,11 +94,11 @@ class ProposerSampler(BaseSampler):
             candidate = self._candidate(trial)
             if candidate is None:
                 continue
-            if self.rungs is not None and candidate.id not in self.rungs:
+            if rungs is not None and candidate.id not in rungs:
                 continue
             seen.add(candidate.id)
-            scores = _scores(trial, sign)[: None if self.rungs is None else self.rungs[candidate.id]]
-            if scores or (trial.state == TrialState.RUNNING and self.believed):
+            scores = _scores(trial, sign)[: None if rungs is None else rungs[candidate.id]]
+            if scores or (trial.state == TrialState.RUNNING and believed):
                 known.append((trial.user_attrs.get("index", trial.number), ScoredCandidate(candidate, scores)))
         return [item for _, item in sorted(known, key=lambda pair: pair[0])], seen
 

@@ -3,7 +3,7 @@
 What is proposed is on disk before any of it is tried, so a search that is resumed tries the same.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeAlias
 
 from optuna.samplers import BaseSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
@@ -13,7 +13,7 @@ from nas.networks.space import decode
 from nas.records.plan import derived_seed
 from nas.records.run_folder import Run, append_proposals, read_proposals
 from nas.records.trial import identity
-from nas.search_strategy.candidates import Candidate, PredictLatency
+from nas.search_strategy.candidates import Candidate, Request
 from nas.search_strategy.gp_sampler import ProposerSampler
 from nas.search_strategy.proposer import Proposer
 from nas.search_strategy.study import OVER, StudyLog
@@ -32,28 +32,18 @@ class StudyProposer:
         self.ours = ProposerSampler(proposer)
         self.kept = read_proposals(run)
 
-    def propose(
-        self,
-        wave: int,
-        size: int,
-        rungs: Mapping[str, int],
-        predict_latency: PredictLatency | None,
-        again: int,
-        believed: bool = False,
-    ) -> list[Candidate]:
-        """Up to `size` new networks for `wave`, which has asked `again` times before; those on disk where there are
-        some. `rungs`: through how many each network has gone that was tried so far, by its identity. `believed`:
-        whether those that are being trained are taken to come to what is expected of them; else they are passed over.
-        """
+    def propose(self, request: Request) -> list[Candidate]:
+        """The new networks that `request` asks for, or fewer; those on disk where it was asked before."""
+        wave, again, predict_latency = request.wave, request.again, request.predict_latency
         if (wave, again) in self.kept:
             networks = [(decode(self.log.space, choices), choices) for choices in self.kept[wave, again]]
             return [Candidate(n, choices, self.proposer.costs(n), identity(n)) for n, choices in networks]
-        sampler = self._sampler(wave, size, rungs, predict_latency, again, believed)
+        sampler = self._sampler(request)
         self.log.study.sampler = sampler
         chosen: list[Candidate] = []
-        tried = set(rungs)
-        for _ in range(ASKS * size):
-            if len(chosen) == size:
+        tried = set(request.rungs)
+        for _ in range(ASKS * request.size):
+            if len(chosen) == request.size:
                 break
             asked = self.log.ask()
             if sampler is self.ours and self.ours.exhausted:
@@ -71,28 +61,20 @@ class StudyProposer:
                 chosen.append(Candidate(asked.network, asked.choices, cost, key))
                 tried.add(key)
                 self.log.take(asked, chosen[-1])
-        if len(chosen) < size and sampler is not self.ours:
+        if len(chosen) < request.size and sampler is not self.ours:
             space, budget, costs = self.proposer.space, self.proposer.budget, self.proposer.costs
             near = Proposer(space, budget, costs, self.proposer.seed, surrogate=False)
-            chosen += near.propose(wave, size - len(chosen), (), tried, predict_latency, again)
+            chosen += near.propose(wave, request.size - len(chosen), (), tried, predict_latency, again)
         append_proposals(self.run, wave, again, [candidate.choices for candidate in chosen])
         return chosen
 
-    def _sampler(
-        self,
-        wave: int,
-        size: int,
-        rungs: Mapping[str, int],
-        predict_latency: PredictLatency | None,
-        again: int,
-        believed: bool,
-    ) -> BaseSampler:
+    def _sampler(self, request: Request) -> BaseSampler:
         """The sampler for one wave. Optuna's are made anew with a seed of the wave's, so that a search that is resumed
         draws as it would have."""
         if self.sampler in ("gp", "near-budget"):
-            self.ours.begin(wave, again, size, rungs, predict_latency, believed)
+            self.ours.begin(request)
             return self.ours
-        seed = derived_seed(self.proposer.seed, f"sampler {wave} {again}") % 2**31
+        seed = derived_seed(self.proposer.seed, f"sampler {request.wave} {request.again}") % 2**31
         return self.own(seed) if self.own else optunas(self.sampler, seed)
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from nas.execution.jobs import Job, Stopped, Workers
 from nas.search_strategy.admission import ASKS, Admission
-from nas.search_strategy.candidates import Candidate
+from nas.search_strategy.candidates import Candidate, Request
 from nas.search_strategy.trainings import best_first, job_of, keep
 from nas.search_strategy.trial_log import ActiveTrial
 
@@ -73,7 +73,7 @@ def _wave(wave: int, size: int, before: Sequence[ActiveTrial], admission: Admiss
         if not missing:
             break
         predict_latency = admission.latency_prediction([*before, *entries])
-        candidates = admission.sampler.propose(wave, missing + spare, rungs, predict_latency, ask)
+        candidates = admission.sampler.propose(Request(wave, missing + spare, rungs, predict_latency, ask))
         if not candidates:
             break
         new = admission.admitted(wave, len(before) + len(entries), candidates, missing)
