@@ -18,14 +18,16 @@ from nas.networks.architecture import Arch, arch_id, cost, cost_or_unbuildable
 from nas.networks.space import Space, sample
 from nas.records.plan import Budget, Plan, Recipe, Rung
 from nas.records.trial import Score, Trial
-from nas.search_strategy import proposer
 from search_spaces import LOWRES
 
 settings.register_profile("untimed", deadline=None)  # no test asserts a wall-clock time
 settings.load_profile("untimed")
 
 RECIPE = Recipe("tiny", (Rung(64, 1, 32), Rung(64, 1, 32)), 0.5, 32, 0.05, 0.9, 5e-4, 4)
-SMALLER = {"DRAWN": 300, "PARENTS": 4, "CHILDREN": 8, "SHIFTS": 3, "ROUNDS": 1, "WALKS": 5, "STEPS": 25}
+SMALLER = {
+    "pool.DRAWN": 300, "pool.CHILDREN": 8, "pool.SHIFTS": 3, "proposer.PARENTS": 4, "proposer.ROUNDS": 1,
+    "near_budget.WALKS": 5, "near_budget.STEPS": 25,
+}  # fmt: skip
 LADDER = replace(RECIPE, rungs=(Rung(64, 1, 32), Rung(64, 2, 32), Rung(64, 5, 32, anew=True)), keep=0.25)
 
 
@@ -81,7 +83,7 @@ def small_pools() -> Iterator[None]:
     """Proposals from fewer networks: what is tested does not hang on their number, the time does."""
     with pytest.MonkeyPatch.context() as patched:
         for name, number in SMALLER.items():
-            patched.setattr(proposer, name, number)
+            patched.setattr(f"nas.search_strategy.{name}", number)
         yield
 
 

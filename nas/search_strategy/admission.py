@@ -76,7 +76,7 @@ class Admission:
     def tell(self, wave: int, asked: int, entries: Sequence[ActiveTrial]) -> None:
         """Puts on disk how many networks were looked at for `wave`, of which `asked` were to be trained."""
         slow = sum(entry.state == "refused" for entry in entries)
-        looked_at = {**self.sampler.proposer.tally, "asked": asked, "measured_too_slow": slow}
+        looked_at = {**self.sampler.proposer.near_budget.tally, "asked": asked, "measured_too_slow": slow}
         tally = looked_at | {"accepted": len(entries) - slow}
         self.note(wave, tally | ({"predictor_error": self.error} if self.error else {}))
 

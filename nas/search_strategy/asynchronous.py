@@ -121,7 +121,7 @@ class _Queue:
                 break
         if entries:
             self.admission.tell(self.wave, size, entries)
-        self.admission.sampler.proposer.tally.clear()
+        self.admission.sampler.proposer.near_budget.tally.clear()
         self.left = self.left if self.waiting else 0
 
     def _admit(self, candidates: Sequence[Candidate], most: int | None) -> list[ActiveTrial]:

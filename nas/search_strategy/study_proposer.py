@@ -50,7 +50,7 @@ class StudyProposer:
                 self.log.leave(asked.trial)
                 break
             cost, key = self.proposer.costs(asked.network), identity(asked.network)
-            counted = sampler is self.ours or self.proposer.keeps(asked.network, cost, predict_latency)
+            counted = sampler is self.ours or self.proposer.near_budget.keeps(asked.network, cost, predict_latency)
             if not self.proposer.budget.keeps(cost):
                 self.log.refuse(asked.trial, cost, OVER)
             elif key in tried:

@@ -81,7 +81,7 @@ def _wave(wave: int, size: int, before: Sequence[ActiveTrial], admission: Admiss
         entries += new
     if "accepted" not in admission.tallies.get(wave, {}) and entries:
         admission.tell(wave, size, entries)
-    admission.sampler.proposer.tally.clear()
+    admission.sampler.proposer.near_budget.tally.clear()
     return entries
 
 

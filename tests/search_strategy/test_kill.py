@@ -17,10 +17,11 @@ RESUME = ["search", "--resume", "runs/killed"]
 ALONE = ["--workers", "1"]  # in the process itself; else two on Ray
 NAS = """
 from nas.cli.app import app
-from nas.search_strategy import proposer
+from importlib import import_module
 from tests.conftest import SMALLER
 for name, number in SMALLER.items():
-    setattr(proposer, name, number)
+    module, _, constant = name.partition(".")
+    setattr(import_module(f"nas.search_strategy.{module}"), constant, number)
 app()
 """
 

@@ -11,7 +11,9 @@ from nas.networks.architecture import Arch, cost, cost_or_unbuildable
 from nas.networks.space import decode, encode, fitted, shared
 from nas.records.plan import Budget, Plan
 from nas.search_strategy.candidates import Candidate, ScoredCandidate
-from nas.search_strategy.proposer import NEAR, RANDOM_EVERY, STARTUP, STEPS_TO_BUDGET, Pool, Proposer
+from nas.search_strategy.near_budget import NEAR, STEPS_TO_BUDGET, NearBudget
+from nas.search_strategy.pool import Pool
+from nas.search_strategy.proposer import RANDOM_EVERY, STARTUP, Proposer
 from search_spaces import ANCHORS, LIGHTWEIGHT, LOWRES, SPACES
 from tests.conftest import RECIPE
 
@@ -23,12 +25,12 @@ def test_a_network_lands_on_the_budget_or_nearer_to_it(name: str, seed: int, mac
         use = cost_or_unbuildable(network).macs / macs
         return max(use - 1, NEAR - use, 0.0)
 
-    sampler = Proposer(SPACES[name], Budget(macs), cost_or_unbuildable)
-    free = Proposer(SPACES[name], Budget(10**12), cost_or_unbuildable)
+    near_budget = NearBudget(SPACES[name], Budget(macs), cost_or_unbuildable)
+    free = NearBudget(SPACES[name], Budget(10**12), cost_or_unbuildable)
     _, start, _ = free.random_near_budget(
         random.Random(seed), 0.0
     )  # where all are on the budget, it stays as it was drawn
-    choices, network, steps = sampler.random_near_budget(random.Random(seed), NEAR)
+    choices, network, steps = near_budget.random_near_budget(random.Random(seed), NEAR)
     assert away(network) <= away(start)
     assert steps == STEPS_TO_BUDGET or (steps < STEPS_TO_BUDGET and away(network) == 0)
     assert steps > 1 or network == start
@@ -36,8 +38,8 @@ def test_a_network_lands_on_the_budget_or_nearer_to_it(name: str, seed: int, mac
 
 
 def test_half_of_the_random_networks_are_alike_in_all_their_parts() -> None:
-    sampler = Proposer(LIGHTWEIGHT, Budget(macs=10**12), cost)  # none has to land
-    drawn = [sampler.random_near_budget(random.Random(seed), 0.0)[1] for seed in range(400)]
+    near_budget = NearBudget(LIGHTWEIGHT, Budget(macs=10**12), cost)  # none has to land
+    drawn = [near_budget.random_near_budget(random.Random(seed), 0.0)[1] for seed in range(400)]
 
     one_stride = [len({stage.stride for stage in network.stages[1:]}) == 1 for network in drawn]
     assert 0.3 < sum(one_stride) / 400 < 0.6  # an eighth where each is drawn by itself
@@ -45,10 +47,10 @@ def test_half_of_the_random_networks_are_alike_in_all_their_parts() -> None:
 
 def test_kin_are_of_the_same_kinds() -> None:
     parent = encode(LIGHTWEIGHT, ANCHORS["lowres-mobilenet"].arch)
-    sampler = Proposer(LIGHTWEIGHT, Budget(macs=25_000_000), cost)
+    near_budget = NearBudget(LIGHTWEIGHT, Budget(macs=25_000_000), cost)
     for seed in range(40):
-        choices, network, _ = sampler.random_near_budget(random.Random(seed), NEAR, parent)
-        assert all(choices[name] == parent[name] for name in sampler.shared & choices.keys())
+        choices, network, _ = near_budget.random_near_budget(random.Random(seed), NEAR, parent)
+        assert all(choices[name] == parent[name] for name in near_budget.shared & choices.keys())
         assert {stage.block.kind for stage in network.stages} == {"bottleneck"}
 
 
@@ -71,8 +73,8 @@ def test_two_of_a_wave_come_from_the_random_networks(monkeypatch: pytest.MonkeyP
 
 def test_a_knob_is_turned_in_all_its_places() -> None:
     parent = encode(LIGHTWEIGHT, ANCHORS["lowres-mobilenet"].arch)
-    sampler = Proposer(LIGHTWEIGHT, Budget(macs=25_000_000), cost)
-    children = [sampler.knob_shifted(parent, NEAR, random.Random(seed)) for seed in range(300)]
+    near_budget = NearBudget(LIGHTWEIGHT, Budget(macs=25_000_000), cost)
+    children = [near_budget.knob_shifted(parent, NEAR, random.Random(seed)) for seed in range(300)]
     assert all(decode(LIGHTWEIGHT, choices) == network for choices, network in children)
     random_near_budget = [network for _, network in children if NEAR <= cost(network).macs / 25e6 <= 1]
     assert len(random_near_budget) > 250
