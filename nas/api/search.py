@@ -152,7 +152,7 @@ def search(
         where = space_of(space)  # once: a file is run for it
         names = tuple(objective.replace(" ", "").split(","))
         networks = default_trials(dataset) if trials is None else trials
-        asked = _Asked(budget, networks, seed, names, called, flip)
+        asked = _Asked(budget, networks, seed, names, called, flip, reproducible)
         if evaluate:
             task = _by_function(asked, where, evaluate, rungs, wave, anchors or (), cost, latency, meter)
         elif rungs > 1:
@@ -189,6 +189,7 @@ class _Asked:
     objective: tuple[str, ...]
     sampler: str
     flip: bool
+    reproducible: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,7 @@ def _plan_on_paper(
         limits, dataset, space.name, "", asked.trials, asked.seed, PROXY, RESOLUTION, CLASSES.get(dataset, 10),
         asked.objective, None, WAVE if wave is None else wave, sampler=asked.sampler, flip=asked.flip,
     )  # fmt: skip
-    _check_latency(plan, meter, latency)
+    _check_latency(plan, meter, latency, asked.reproducible)
     if dataset in CLASSES:
         cheapest(fitted(space, RESOLUTION, CLASSES[dataset]), plan.budget, random.Random(asked.seed), priced(cost))
     return plan
@@ -272,7 +273,7 @@ def _by_function(
         limits, "", space.name, space.digest, asked.trials, asked.seed, recipe, 0, 0, asked.objective,
         wave=4 if wave is None else wave, sampler=asked.sampler, flip=asked.flip,
     )  # fmt: skip
-    _check_latency(plan, meter, latency)
+    _check_latency(plan, meter, latency, asked.reproducible)
     costed = {*limits.limits(), *asked.objective} - {"accuracy", "latency"}
     costs, rows = priced(cost, costed), [anchor_of(one, None) for one in anchors]
     cheapest(space, plan.budget, random.Random(asked.seed), costs)
@@ -312,14 +313,10 @@ def _usual_number(gpus: float | None) -> int:
 def _in_order(plan: Plan, reproducible: bool | None, many: bool) -> Plan:
     """`plan`, asynchronous or not; `many`: whether waves would leave workers idle.
 
-    Raises Error where latency would be measured on this machine while it trains.
+    By default in waves where latency is measured on this machine, which must not train meanwhile.
     """
     here = plan.meter is not None and plan.meter.device == "here"
-    if reproducible is None:
-        return replace(plan, asynchronous=many and not here)
-    if here and not reproducible:
-        raise Error("latency is measured on this machine while nothing trains: leave out --asynchronous, or --device")
-    return replace(plan, asynchronous=not reproducible)
+    return replace(plan, asynchronous=many and not here if reproducible is None else not reproducible)
 
 
 @contextmanager
@@ -372,11 +369,18 @@ def _continued(path: Path, task: _Task, trials: int | None, reproducible: bool |
     return folder, plan
 
 
-def _check_latency(plan: Plan, meter: Meter, latency: Callable[[Any], Latency | float] | None) -> None:
-    """Raises Error where latency is to be measured and nothing asks for it, or is given in the wrong unit."""
+def _check_latency(
+    plan: Plan, meter: Meter, latency: Callable[[Any], Latency | float] | None, reproducible: bool | None
+) -> None:
+    """Raises Error where latency is to be measured and nothing asks for it, is given in the wrong unit, or would be
+    measured on this machine while it trains."""
     usual = Meter("", seconds=MEASURED_SECONDS)
     if meter != usual and not plan.timed:
         raise Error("latency is measured where --budget or --objective asks for it, as in --budget 25MFLOPs,1.5ms")
+    if plan.timed and not latency and meter.device == "here" and reproducible is False:
+        raise Error(
+            "latency is measured on this machine while nothing trains: leave out --asynchronous, or name a --device"
+        )
     if plan.timed and latency and plan.budget.latency_ratio is not None:
         raise Error(
             f"budget {plan.budget} is a multiple of an anchor's latency, latency= gives milliseconds: give 1.5ms"

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 class Journal(BaseJournalBackend):
-    """Reads and writes what Optuna's own `JournalFileBackend` does, some twenty times as fast.
+    """Reads and writes what Optuna's own `JournalFileBackend` does, in a quarter of the time.
 
     It takes no lock, as the run's own keeps other searches out, and forces nothing to disk: what a power cut takes of
     it is told again from the run's trials. What others append is read, as the notes of optuna-dashboard.

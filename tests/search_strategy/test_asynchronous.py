@@ -14,7 +14,6 @@ import optuna
 import pytest
 
 import nas
-from nas.api.search import search as search_by_api
 from nas.errors import Error
 from nas.execution.jobs import Job, JobResult, Jobs
 from nas.execution.local import LocalWorkers
@@ -247,4 +246,4 @@ def test_who_may_search_so(tmp_path: Path) -> None:
     with pytest.raises(Error, match="another plan"):
         plan_of(run=tmp_path / "run", reproducible=True)
     with pytest.raises(Error, match="leave out --asynchronous"):
-        search_by_api(LOWRES, "25MFLOPs,1ms", trials=1, reproducible=False)
+        nas.search(LOWRES, "25MFLOPs,1ms", dataset="cifar10", data=tmp_path, trials=1, reproducible=False)  # not read
