@@ -135,11 +135,14 @@ class RayWorkers:
     def _begun(self) -> tuple["_Host", float, int]:
         """The process that talks to Ray, and how many CPUs and GPUs there are."""
         host = _Host()
-        host.pipe.send(((self.address, self.processors), self.evaluate))
         try:
+            host.pipe.send(((self.address, self.processors), self.evaluate))
             what, *told = host.pipe.recv()
         except (EOFError, OSError):
             what, told = "no", ["Exception", f"it ended at once: {host.last_words()}"]
+        except BaseException:  # a Ctrl-C meanwhile
+            host.close()
+            raise
         if what == "ready":
             host.listen()
             return host, told[0], told[1]

@@ -68,6 +68,7 @@ def test_a_node_is_lost_another_joins_and_the_search_is_the_same(tmp_path: Path)
         found = search(PLAN, LOWRES, SEEDS, create(tmp_path / "run", PLAN), workers, halt=Loses()).trials
         assert marker.exists() and lost not in cluster.worker_nodes and len(cluster.worker_nodes) == 1
         assert found == trials_of(tmp_path / "here", LocalWorkers(fake_evaluate))
+        workers.close()
     finally:
         ray.shutdown()
         cluster.shutdown()

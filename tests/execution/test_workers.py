@@ -4,7 +4,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ def cluster() -> Iterator[None]:
     ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def on_ray(cluster: None) -> Iterator[Callable[..., RayWorkers]]:
+    """Opens workers on it, which are closed when the test has ended: else a later test is told of their processes."""
+    with ExitStack() as opened:
+        yield lambda *args, **options: opened.enter_context(closing(RayWorkers(*args, **options)))
 
 
 def trials_of(path: Path, workers: Workers) -> list[Trial]:
@@ -75,25 +83,25 @@ def hostile(network: tuple[str, str], rung: int, _state: bytes | None, _tick: Ti
 
 
 @pytest.mark.slow
-def test_one_two_and_four_workers_find_the_same(tmp_path: Path, cluster: None) -> None:
+def test_one_two_and_four_workers_find_the_same(tmp_path: Path, on_ray: Callable[..., RayWorkers]) -> None:
     here = trials_of(tmp_path / "here", LocalWorkers(fake_evaluate))
     assert len(here) == 18 and {trial.state for trial in here} == {"complete", "pruned", "refused"}
     for number in (2, 4):
-        assert trials_of(tmp_path / str(number), RayWorkers(fake_evaluate, number, gpus=0)) == here
+        assert trials_of(tmp_path / str(number), on_ray(fake_evaluate, number, gpus=0)) == here
 
 
 @pytest.mark.slow
-def test_workers_share_the_gpus(cluster: None) -> None:
+def test_workers_share_the_gpus(on_ray: Callable[..., RayWorkers]) -> None:
     def seen(_network: Any, rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, bytes]:
         return score(rung, 50.0), os.environ["CUDA_VISIBLE_DEVICES"].encode()
 
-    workers = RayWorkers(seen)
+    workers = on_ray(seen)
     assert workers.number == 4
     assert {outcome.state for outcome in outcomes(workers, jobs(*range(4))).values()} <= {b"0", b"1"}
-    assert {outcome.state for outcome in outcomes(RayWorkers(seen, gpus=0), jobs(0)).values()} == {b""}
-    assert RayWorkers(seen, 4, gpus=1).number == 2  # the others would have waited, and their time run out
+    assert {outcome.state for outcome in outcomes(on_ray(seen, gpus=0), jobs(0)).values()} == {b""}
+    assert on_ray(seen, 4, gpus=1).number == 2  # the others would have waited, and their time run out
     with pytest.raises(RunFailed, match="take 1 CPUs and 3 GPUs, here are 4 and 2"):
-        RayWorkers(seen, 1, gpus=3)
+        on_ray(seen, 1, gpus=3)
 
 
 @given(st.integers(1, 16), st.none() | st.integers(1, 200), st.integers(1, 256))
@@ -104,9 +112,9 @@ def test_all_that_share_gpus_have_room(cards: int, number: int | None, processor
 
 
 @pytest.mark.slow
-def test_a_job_that_fails_is_tried_again_once(tmp_path: Path, cluster: None) -> None:
+def test_a_job_that_fails_is_tried_again_once(tmp_path: Path, on_ray: Callable[..., RayWorkers]) -> None:
     asked = jobs(*((what, str(tmp_path / what)) for what in ("works", "raises", "raises once")))
-    for workers in (LocalWorkers(hostile), RayWorkers(hostile, 2, gpus=0)):
+    for workers in (LocalWorkers(hostile), on_ray(hostile, 2, gpus=0)):
         (tmp_path / "raises once").unlink(missing_ok=True)
         found = outcomes(workers, asked)
         assert found[0].score and found[2].score
@@ -114,7 +122,7 @@ def test_a_job_that_fails_is_tried_again_once(tmp_path: Path, cluster: None) -> 
 
 
 @pytest.mark.slow
-def test_jobs_may_come_one_by_one(cluster: None) -> None:
+def test_jobs_may_come_one_by_one(on_ray: Callable[..., RayWorkers]) -> None:
     def works(network: Any, rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, None]:
         return score(rung, float(network)), None
 
@@ -124,7 +132,7 @@ def test_jobs_may_come_one_by_one(cluster: None) -> None:
         while len(ended) < 5:
             yield next(asked, None) if ended else None  # nothing, until the first has ended
 
-    for workers in (LocalWorkers(works), RayWorkers(works, 2, gpus=0)):
+    for workers in (LocalWorkers(works), on_ray(works, 2, gpus=0)):
         ended: list[Job] = []
         for job, outcome in workers.run(one_by_one(ended), lambda *_: None, lambda: False):
             assert outcome.score and outcome.score.top1 == job.key
@@ -133,14 +141,14 @@ def test_jobs_may_come_one_by_one(cluster: None) -> None:
 
 
 @pytest.mark.slow
-def test_large_states_go_both_ways_while_nobody_listens(cluster: None) -> None:
+def test_large_states_go_both_ways_while_nobody_listens(on_ray: Callable[..., RayWorkers]) -> None:
     def works(_network: Any, rung: int, state: bytes | None, _tick: Tick) -> tuple[Score, bytes]:
         time.sleep(0.3)
         return score(rung, float(len(state or b""))), bytes(5_000_000)
 
     asked = [Job(key, "a", 1, lambda: bytes(5_000_000), 1.0) for key in range(16)]
     ended = 0
-    for _, outcome in RayWorkers(works, 4, gpus=0).run(asked, lambda *_: None, lambda: False):
+    for _, outcome in on_ray(works, 4, gpus=0).run(asked, lambda *_: None, lambda: False):
         assert outcome.score and outcome.score.top1 == 5_000_000 and len(outcome.state or b"") == 5_000_000
         time.sleep(0.5)  # meanwhile others end
         ended += 1
@@ -155,25 +163,23 @@ def test_a_machine_has_a_worker_a_core_but_no_more_than_its_gpus_have_room_for(m
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path, cluster: None) -> None:
+def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path, on_ray: Callable[..., RayWorkers]) -> None:
     asked = jobs(*((what, str(tmp_path / what)) for what in ("killed once", "works", "works", "works")))
-    assert all(outcome.score for outcome in outcomes(RayWorkers(hostile, 2, gpus=0), asked).values())
+    assert all(outcome.score for outcome in outcomes(on_ray(hostile, 2, gpus=0), asked).values())
 
 
 @pytest.mark.slow
-def test_a_job_that_hangs_is_ended_and_tried_again(tmp_path: Path, cluster: None) -> None:
+def test_a_job_that_hangs_is_ended_and_tried_again(tmp_path: Path, on_ray: Callable[..., RayWorkers]) -> None:
     limit = 25.0  # above what a new worker takes to begin, beside other tests
-    found = outcomes(
-        RayWorkers(hostile, 2, gpus=0, limit=limit), jobs(("hangs once", str(tmp_path / "a")), ("works", ""))
-    )
+    found = outcomes(on_ray(hostile, 2, gpus=0, limit=limit), jobs(("hangs once", str(tmp_path / "a")), ("works", "")))
     assert found[0].score and found[1].score
 
 
 @pytest.mark.slow
-def test_a_job_that_always_hangs_has_failed(tmp_path: Path, cluster: None) -> None:
+def test_a_job_that_always_hangs_has_failed(tmp_path: Path, on_ray: Callable[..., RayWorkers]) -> None:
     def hangs(_network: Any, _rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, None]:
         threading.Event().wait()
         raise AssertionError
 
-    found = outcomes(RayWorkers(hangs, 2, gpus=0, limit=1.0), jobs("a"))
+    found = outcomes(on_ray(hangs, 2, gpus=0, limit=1.0), jobs("a"))
     assert found[0].score is None and "a rung took more than 1 s" in found[0].error
