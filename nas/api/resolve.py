@@ -213,7 +213,8 @@ def anchor_of(anchor: str | Anchor, plan: Plan | None) -> Anchor:
 
 
 def anchors_for(plan: Plan) -> list[Anchor]:
-    """The anchors that were made for images like the plan's, at its resolution and classes; the baseline first.
+    """The anchors that were made for images like the plan's, at its resolution and classes; the baseline first, then
+    what the user begins with.
 
     Of a space that names its family's, those and the baseline.
     """
@@ -225,7 +226,14 @@ def anchors_for(plan: Plan) -> list[Anchor]:
         and (anchor.name in (BASELINE, *family) if family else not anchor.reference)
     ]
     rows.sort(key=lambda anchor: anchor.name != BASELINE)
-    return [replace(a, arch=_for_images(a.arch, plan.resolution, plan.classes)) for a in rows]
+    return with_starts([replace(a, arch=_for_images(a.arch, plan.resolution, plan.classes)) for a in rows], plan)
+
+
+def with_starts(anchors: Sequence[Anchor], plan: Plan) -> list[Anchor]:
+    """`anchors` with the plan's starts after the first one, which is the row to beat; each network once."""
+    starts = [start for start in plan.starts if start.arch != anchors[0].arch] if anchors else list(plan.starts)
+    own = [start.arch for start in starts]
+    return [*anchors[:1], *starts, *(anchor for anchor in anchors[1:] if anchor.arch not in own)]
 
 
 def first_of(plan: Plan) -> list[Arch]:

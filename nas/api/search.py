@@ -26,8 +26,10 @@ from nas.api.resolve import (
     restore_in,
     seconds_of,
     space_of,
+    with_starts,
 )
 from nas.api.space_files import keep_source, module_name
+from nas.api.starts import StartLike, best_of, digest_of, known_from, starts_in
 from nas.api.user_functions import UserEvaluate, UserFunction, check_takes, priced, timed
 from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
@@ -46,11 +48,12 @@ from nas.records.plan import (
     Rung,
     default_trials,
 )
-from nas.records.run_folder import Restore, Run, create, is_calibration, open_run, read_trials
+from nas.records.run_folder import Restore, Run, create, is_calibration, keep_warm_start, open_run, read_trials
 from nas.records.timing import Latency
-from nas.records.trial import Costs, restored
+from nas.records.trial import Costs, Trial, restored
 from nas.reports.comparison import Result
 from nas.search_strategy.candidates import cheapest
+from search_spaces import SPACES
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -70,6 +73,8 @@ def search(
     data: str | Path | None = None,
     flip: bool = True,
     anchors: Sequence[str | Anchor] | None = None,
+    start: Sequence[StartLike] = (),
+    warm_start: str | Path | None = None,
     trials: int | None = None,
     seed: int = 0,
     reproducible: bool | None = None,
@@ -106,8 +111,11 @@ def search(
     `nas.networks.plain_space`: a dict of choices, a list of candidates. `budget`: as in "25MFLOPs,1.5ms", see
     `nas.records.plan.BUDGET_HELP`; only an `evaluate` needs none. `anchors`: published networks, by name or as an
     `Anchor`, that are tried first; the first of them goes through all rungs. By default those made for such images,
-    and none for an `evaluate`. `cost`: what a network of your own costs, a `Cost` or a number of MACs, where a budget
-    limits that; what an architecture costs is known.
+    and none for an `evaluate`. `start`: networks of your own that are tried with them: the file of an architecture, a
+    run's folder, RUN/ID, an anchor's name or an `Arch`; with one that is no point of the space, or over the budget, the
+    nearest point that keeps it. `warm_start`: the folder of an earlier search, trained and scored alike, whose trials
+    the sampler knows from the beginning, and whose best three that keep the budget are tried. `cost`: what a network
+    of your own costs, a `Cost` or a number of MACs, where a budget limits that; what an architecture costs is known.
     `objective`: "accuracy", or a front of it against costs: "accuracy,macs". `trials`: networks to train, anchors among
     them; by default 64, on digits 24. `sampler`: who proposes them, see `nas.records.plan.SAMPLERS`; or one of
     Optuna's kind, as a value or MODULE:NAME. `wave`: networks proposed before the result of any is used; 8, or 4 for
@@ -152,7 +160,8 @@ def search(
         where = space_of(space)  # once: a file is run for it
         names = tuple(objective.replace(" ", "").split(","))
         networks = default_trials(dataset) if trials is None else trials
-        asked = _Asked(budget, networks, seed, names, called, flip, reproducible)
+        earlier = None if warm_start is None else Path(warm_start)
+        asked = _Asked(budget, networks, seed, names, called, flip, reproducible, tuple(start), earlier)
         if evaluate:
             task = _by_function(asked, where, evaluate, rungs, wave, anchors or (), cost, latency, meter)
         elif rungs > 1:
@@ -190,6 +199,8 @@ class _Asked:
     sampler: str
     flip: bool
     reproducible: bool | None
+    start: tuple[StartLike, ...]
+    warm_start: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +214,8 @@ class _Task:
     costs: Costs = cost_on_paper
     restore: Restore = restored
     measure: "tuple[Measure, Any] | None" = None
+    earlier: Sequence[Trial] = ()
+    """What the sampler knows from another search."""
     about: str = ""
     """What its folder is named after, where none is given; nothing is kept where that is nothing."""
 
@@ -246,12 +259,25 @@ def _on_dataset(
     plan, where = fitted_to_dataset(plan, folder_of(data), space)
     plan = replace(plan, budget=budget_of(asked.budget, plan.resolution, plan.classes, anchors))
     cheapest(where, plan.budget, random.Random(asked.seed), costs)  # raises where nothing keeps the budget
-    rows = anchors_for(plan) if anchors is None else [anchor_of(one, plan) for one in anchors]
+    plan, earlier = _begun_with(plan, asked, where, costs)
+    rows = anchors_for(plan) if anchors is None else with_starts([anchor_of(one, plan) for one in anchors], plan)
     if plan.timed and not latency:
         plan = replace(plan, meter=replace(meter, reference=_reference(plan, rows or anchors_for(plan)).name))
     about = f"{plan.dataset.split('/')[-1]}-{budget_text(asked.budget)}"
     measure = _measure(plan, latency, rows)
-    return _Task(plan, where, rows, Proxy(plan), costs, restore_in(where), measure, about)
+    return _Task(plan, where, rows, Proxy(plan), costs, restore_in(where), measure, earlier, about)
+
+
+def _begun_with(plan: Plan, asked: _Asked, space: Space, costs: Costs) -> tuple[Plan, list[Trial]]:
+    """`plan` with the networks that it begins with beside the anchors, and what is known from an earlier search."""
+    plan = replace(plan, starts=starts_in(space, asked.start, plan, costs))
+    if asked.warm_start is None:
+        return plan, []
+    earlier = known_from(asked.warm_start, space, plan)
+    tried = {start.arch for start in plan.starts}
+    best = [start for start in best_of(earlier, plan, asked.warm_start) if start.arch not in tried]
+    known = f"{asked.warm_start.name} {digest_of(earlier)}"
+    return replace(plan, starts=(*plan.starts, *best), warm_start=known), earlier
 
 
 def _by_function(
@@ -275,12 +301,14 @@ def _by_function(
     )  # fmt: skip
     _check_latency(plan, meter, latency, asked.reproducible)
     costed = {*limits.limits(), *asked.objective} - {"accuracy", "latency"}
-    costs, rows = priced(cost, costed), [anchor_of(one, None) for one in anchors]
+    costs = priced(cost, costed)
     cheapest(space, plan.budget, random.Random(asked.seed), costs)
+    plan, earlier = _begun_with(plan, asked, space, costs)
+    rows = with_starts([anchor_of(one, None) for one in anchors], plan)
     if plan.timed and not latency:
         plan = replace(plan, meter=replace(meter, reference=_reference(plan, rows).name))
     restore = functools.partial(redrawn, space)
-    return _Task(plan, space, rows, UserEvaluate(evaluate), costs, restore, _measure(plan, latency, rows))
+    return _Task(plan, space, rows, UserEvaluate(evaluate), costs, restore, _measure(plan, latency, rows), earlier)
 
 
 def _resumed(path: Path, space: SpaceLike, data: str | Path | None, trials: int | None) -> _Task:
@@ -329,12 +357,15 @@ def _folder(
         return
     if run is None and not task.about:
         with tempfile.TemporaryDirectory() as staging:
-            yield create(Path(staging) / "run", task.plan), task.plan
+            folder = create(Path(staging) / "run", task.plan)
+            keep_warm_start(folder, task.earlier)
+            yield folder, task.plan
         return
     path = Path(run) if run is not None else new_folder(task.about)
     if not path.exists():
         folder = create(path, task.plan)
         keep_source(folder, task.space)
+        keep_warm_start(folder, task.earlier)
         yield folder, task.plan
         return
     yield _continued(path, task, trials, reproducible)
@@ -356,7 +387,8 @@ def _continued(path: Path, task: _Task, trials: int | None, reproducible: bool |
         plan = replace(plan, images_digest="")
     if begun.space_digest not in (task.space.digest, task.space.old_digest):
         raise Error(
-            f"{path} was begun in another space, {begun.space!r} as it was then; name another run, or put it back"
+            f"{path} was begun in another space, {begun.space!r} as it was then; name another run, or "
+            + (f"go on with it by resume={str(path)!r}" if begun.space in SPACES else "put it back")
         )
     if problems := read_trials(folder, task.restore)[1]:
         raise Error(f"{problems[0]}; the other trials stay: delete that line to go on without it")

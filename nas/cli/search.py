@@ -45,6 +45,16 @@ def search(
         typer.Option(help="Takes a graph on standard input, prints what agent.py prints: 'ssh pi python3 agent.py'."),
     ] = None,
     measure_threads: Annotated[int, typer.Option(help="Threads that a network runs on when measured.")] = 1,
+    start: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A network of your own to begin with: arch.json, a run, RUN/ID or an anchor; or the nearest point. "
+            "Repeat for more."
+        ),
+    ] = None,
+    warm_start: Annotated[
+        Path | None, typer.Option(help="An earlier search, runs/NAME, whose results are known from the beginning.")
+    ] = None,
     trials: Annotated[
         int | None,
         typer.Option(help="Networks to train, anchors among them; with --resume, more than the run was to have."),
@@ -113,6 +123,8 @@ def search(
                 dataset=dataset,
                 data=data,
                 flip=not no_flip,
+                start=start or (),
+                warm_start=warm_start,
                 trials=trials,
                 seed=seed,
                 reproducible=reproducible,

@@ -189,31 +189,41 @@ def least(space: Space, measure: Callable[[Any], Any], rng: random.Random) -> An
     """A network with the smallest `measure`, found by descent, one axis at a time, from a random draw.
 
     Axes that come only with a choice are settled before that choice is made. It is the smallest of the space wherever
-    each axis has a best choice whatever the others say, as MACs and params have in ours.
+    each axis has a best choice whatever the others say, as MACs have in ours; params of the joint space come within a
+    tenth of it.
     """
     choices, best = _drawn(space, {}, rng)
     return _descended(space, measure, choices, best, None, rng)[1]
 
 
-def nearest(space: Space, arch: Arch, rng: random.Random) -> Arch:
-    """The architecture of `space` that is most like `arch`, by descent from a few random draws; `arch` if it is in it.
+def nearest(space: Space, arch: Arch, rng: random.Random, excess: Callable[[Arch], float] = lambda _: 0.0) -> Arch:
+    """The architecture of `space` that is most like `arch`, which it is itself if it is in it, with the least `excess`.
 
-    Alike are networks with the same MACs, params and layers at each resolution, of the same kinds of blocks.
+    Alike are networks with the same MACs, params and layers at each resolution, of the same kinds of blocks. It is
+    found by descent, from the one that has at each place what is nearest there, and from a few random draws.
     """
-    try:
-        encode(space, arch)
+    if holds(space, arch) and excess(arch) <= 0:
         return arch
+    features = _features(arch)
+
+    def unlikeness(other: Arch) -> tuple[float, float]:
+        try:
+            return max(0.0, excess(other)), _unlikeness(_features(other), features)
+        except Error:  # it cannot be built
+            return math.inf, math.inf
+
+    found: list[Arch] = [least(space, unlikeness, rng) for _ in range(STARTS)]
+    found.append(_descended(space, unlikeness, *_alike_by_place(space, arch), None, rng)[1])
+    return min(found, key=unlikeness)
+
+
+def holds(space: Space, network: Any) -> bool:
+    """Whether `network` is a point of `space`."""
+    try:
+        encode(space, network)
     except ValueError:
-        features = _features(arch)
-
-        def unlikeness(other: Arch) -> float:
-            try:
-                return _unlikeness(_features(other), features)
-            except Error:  # it cannot be built
-                return math.inf
-
-        found: list[Arch] = [least(space, unlikeness, rng) for _ in range(STARTS)]
-        return min(found, key=unlikeness)
+        return False
+    return True
 
 
 def varied(space: Space, choices: Choices, names: Sequence[str], rng: random.Random) -> tuple[Choices, Any]:
@@ -230,6 +240,28 @@ def wander(space: Space, start: Any, keeps: Callable[[Any], bool], steps: int, r
         if keeps(candidate):
             choices, arch = candidate_choices, candidate
     return arch
+
+
+def _alike_by_place(space: Space, arch: Any) -> tuple[Choices, Any]:
+    """Choices and the network that has at each place what `arch` has there; the nearest number, or the first choice,
+    where it has something else."""
+    choices: Choices = {}
+
+    def pick(name: str, path: str, axis: OneOf) -> Label:
+        try:
+            label = _label_of(axis, _at(arch, path))
+        except Error:  # it has no such place
+            label = None
+        numbers = in_order(axis.labels)
+        if label in axis.labels:
+            choices[name] = label
+        elif numbers and type(label) in (int, float):
+            choices[name] = min(numbers, key=lambda number: abs(number - label))  # type: ignore[operator]
+        else:
+            choices[name] = axis.labels[0]
+        return choices[name]
+
+    return choices, _draw(space.template, "", pick, {})
 
 
 def _draw(node: Any, path: str, pick: Callable[[str, str, OneOf], Label], named: dict[str, Any]) -> Any:

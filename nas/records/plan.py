@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from nas.errors import Error, shown
+from nas.networks.architecture import Anchor
 from nas.networks.graph import UNBUILDABLE, Cost
 from nas.records.optimisers import Muon, Schedule
 from nas.records.timing import Latency
@@ -287,6 +288,7 @@ PROXY = Recipe(
 FRONT_KEEP = 0.5  # its `keep` where a front is sought, which needs networks all along it
 TRIALS, DIGITS_TRIALS = 64, 24  # networks that a search trains where nothing else is asked
 RUNG_STEPS = 32  # of a rung, at least: after fewer the means of batch norm are far from where they belong
+POLISH_AFTER = 0.75  # of the networks of a search
 WAVE = 8  # of them proposed before any result is used
 
 _SHORT = replace(
@@ -340,6 +342,11 @@ class Plan:
     """Of the dataset's images; none where there are none, or where it was not kept (before 0.15.0)."""
     flip: bool = True
     """Whether images are mirrored in training; those of digits never are."""
+    starts: tuple[Anchor, ...] = ()
+    """Networks of the user's own that are tried with the anchors, and the nearest points of the space to those that are
+    none of it or over the budget."""
+    warm_start: str = ""
+    """The search whose trials the sampler knew from the beginning, and their digest; none where it knew nothing."""
     asynchronous: bool = False
     """Whether no worker waits for others, so that what is trained depends on who ended when."""
 
@@ -347,6 +354,10 @@ class Plan:
     def timed(self) -> bool:
         """Whether a limit or an objective asks for latency."""
         return self.budget.timed or "latency" in self.objective
+
+    def polishes(self, begun: int) -> bool:
+        """Whether what comes after `begun` networks is the last part, in which the best are polished."""
+        return len(self.objective) == 1 and begun >= POLISH_AFTER * self.trials
 
     def __post_init__(self) -> None:
         if self.trials < 1:

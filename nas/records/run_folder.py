@@ -4,6 +4,7 @@
     trials.jsonl    a line for each finished trial: the record of the run, from which everything else follows
     study.log       the same trials as an Optuna journal, for Optuna's own tools (written by search_strategy)
     best/arch.json  the best network so far
+    warm_start.jsonl  the trials of an earlier search that the sampler knew from the beginning, if any
     space.py        a copy of the file that the space was read from, where it is of the user's own
     latencies.jsonl a line for each network that was measured, and one for the reference network before them
     proposals.jsonl of each wave: the choices of the networks that were proposed, before any of them is tried
@@ -73,6 +74,11 @@ class Run:
     def best_arch(self) -> Path:
         """Where the best network lies."""
         return self.path / "best" / "arch.json"
+
+    @property
+    def warm_start(self) -> Path:
+        """Where the trials lie of the search that it was begun with."""
+        return self.path / "warm_start.jsonl"
 
     @property
     def space_file(self) -> Path:
@@ -195,7 +201,10 @@ def read_trials(run: Run, restore: Restore = restored) -> tuple[list[Trial], lis
     `restore` gives a record, whose network is plain data as read, its network; it raises Error where that is not
     the record's. A torn last line, which is what a killed process leaves, is passed over in silence.
     """
-    file = run.path / "trials.jsonl"
+    return _trials_in(run.path / "trials.jsonl", restore)
+
+
+def _trials_in(file: Path, restore: Restore) -> tuple[list[Trial], list[str]]:
     try:
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
@@ -214,6 +223,20 @@ def read_trials(run: Run, restore: Restore = restored) -> tuple[list[Trial], lis
             problems.append(f"{file} line {number} repeats trial {trial.index}")
         found.setdefault(trial.index, trial)
     return [found[index] for index in sorted(found)], problems
+
+
+def keep_warm_start(run: Run, trials: Sequence[Trial]) -> None:
+    """Puts the trials on disk that the sampler is to know from the beginning."""
+    if trials:
+        put_whole(run.warm_start, "".join(f"{to_json(trial, own=repr)}\n" for trial in trials).encode())
+
+
+def read_warm_start(run: Run, restore: Restore = restored) -> list[Trial]:
+    """Those trials; none where the search began with nothing. Raises Error where they cannot be read."""
+    found, problems = _trials_in(run.warm_start, restore) if run.warm_start.exists() else ([], [])
+    if problems:
+        raise Error(problems[0])
+    return found
 
 
 def append_trial(run: Run, trial: Trial) -> None:

@@ -44,6 +44,8 @@ def search_progress(quiet: bool, folder: list[Path]) -> Iterator[Display]:
         if not quiet:
             asked = f"{plan.dataset}, budget {plan.budget}, space {plan.space}, {plan.trials} trials"
             console.print(f"{path}: {asked}", soft_wrap=True, markup=False)
+            for begins in begun_with(plan):
+                console.print(begins, soft_wrap=True, markup=False)
 
     def left(progress: SearchProgress) -> str:
         now = time.monotonic()
@@ -86,6 +88,12 @@ def search_progress(quiet: bool, folder: list[Path]) -> Iterator[Display]:
 
     with Live(get_renderable=shown, console=console, transient=True, refresh_per_second=4):
         yield Display(started, hear)
+
+
+def begun_with(plan: Plan) -> list[str]:
+    """What a search begins with beside the published networks, a line each."""
+    lines = [start.note or f"{start.name} is tried first" for start in plan.starts]
+    return lines + [f"warm start: what {plan.warm_start.partition(' ')[0]} learnt is known"] * bool(plan.warm_start)
 
 
 def stage(progress: SearchProgress, rungs: int, doing: str, left: str) -> Group:

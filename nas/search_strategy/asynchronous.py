@@ -114,7 +114,8 @@ class _Queue:
         size = self.batch if self.admission.latency_limit else min(self.batch, self.left)
         for ask in range(ASKS):
             predict_latency = self.admission.latency_prediction(self.measured)
-            request = Request(self.wave, size, self.rungs, predict_latency, ask, believed=True)
+            polish = self.plan.polishes(self.plan.trials - self.left)
+            request = Request(self.wave, size, self.rungs, predict_latency, ask, polish, believed=True)
             candidates = self.admission.sampler.propose(request)
             entries += self._admit(candidates, self.left)
             if not candidates or self.waiting:

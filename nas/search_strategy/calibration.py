@@ -33,7 +33,7 @@ from nas.records.run_folder import (
 )
 from nas.records.statistics import Agreement, Calibration, Estimate
 from nas.records.trial import Score, identity
-from nas.search_strategy.candidates import Candidate
+from nas.search_strategy.candidates import Candidate, Request
 from nas.search_strategy.proposer import Proposer
 from nas.search_strategy.surrogate import Describer
 from nas.training.proxy import Proxy
@@ -77,7 +77,7 @@ def diverse(plan: Plan, space: Space, number: int, first: Sequence[Arch]) -> lis
         Proposer(space, plan.budget, cost_or_unbuildable, plan.seed),
         {candidate.id for candidate in chosen},
     )
-    others = proposer.propose(0, max(DRAWN, 3 * number), (), seen)
+    others = proposer.propose(Request(0, max(DRAWN, 3 * number), {}), (), seen)
     if len(chosen) + len(others) < number:
         raise Error(f"space {space.name} has no {number} networks that keep {plan.budget}; ask for fewer")
     rows = {c.id: describer(c.arch, c.choices, c.cost).choices for c in (*chosen, *others)}

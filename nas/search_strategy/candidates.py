@@ -40,7 +40,7 @@ class ScoredCandidate:
 
 
 class Request(NamedTuple):
-    """What a wave asks a sampler for."""
+    """What a sampler is asked for."""
 
     wave: int
     size: int
@@ -51,6 +51,8 @@ class Request(NamedTuple):
     predict_latency: PredictLatency | None = None
     again: int = 0
     """How often the wave asked before."""
+    polish: bool = False
+    """Whether what is a step from the best so far is wanted, filled up to the budget: the last part of a search."""
     believed: bool = False
     """Whether networks without a score, which are being trained, are believed to come to what is expected of them; else
     they are passed over."""
@@ -64,7 +66,7 @@ def candidate_of(trial: Trial) -> Candidate:
 def cheapest(space: Space, budget: Budget, rng: random.Random, costs: Costs) -> Any:
     """The network of `space` that takes the smallest share of the budget; of equal ones, that with the fewest MACs.
 
-    Raises Error where even that one is over it. It is found by descent: exact for one limit, and as far as a
+    Raises Error where even that one is over it. It is found by descent: exact for MACs, and as far as a
     descent sees for several at once.
     """
     arch = least(space, lambda a: (budget.use(costs(a)), costs(a).macs), rng)

@@ -13,7 +13,7 @@ from nas.execution.jobs import Workers
 from nas.networks.architecture import Anchor, cost_or_unbuildable
 from nas.networks.space import Space, encode
 from nas.records.plan import Plan
-from nas.records.run_folder import Restore, Run, forget_all, write_best
+from nas.records.run_folder import Restore, Run, forget_all, read_warm_start, write_best
 from nas.records.trial import Costs, Trial, identity, merit, restored
 from nas.search_strategy.admission import Admission
 from nas.search_strategy.asynchronous import search_as_workers_are_free
@@ -67,7 +67,8 @@ def search(
         log = TrialLog(run, space, plan, restore, callbacks)
         tracker = ProgressTracker(plan, watch, halt, log)
         rungs, surrogate = len(plan.recipe.rungs), plan.sampler != "near-budget"
-        proposer = Proposer(space, plan.budget, costs, plan.seed, rungs, plan.objective, surrogate)
+        earlier = _scored(read_warm_start(run, restore), plan)
+        proposer = Proposer(space, plan.budget, costs, plan.seed, rungs, plan.objective, surrogate, earlier)
         sampler = StudyProposer(run, log.study, proposer, plan.sampler, own_sampler)
         latency_limit = LatencyLimit(run, plan, *measure) if plan.timed and measure else None
         admission = Admission(plan, log, sampler, latency_limit, tracker, halt)
@@ -75,16 +76,17 @@ def search(
         if run_all(admission, _seeds(plan, space, anchors, costs), workers):
             forget_all(run)
         trials = [log.trials[index] for index in sorted(log.trials)]
-        expected = proposer.estimates(
-            [
-                ScoredCandidate(candidate_of(trial), tuple(merit(s, plan.recipe.judge) for s in trial.scores))
-                for trial in trials
-            ]
-        )
-        top = _winner(trials, expected, plan)
+        top = _winner(trials, proposer.estimates(_scored(trials, plan)), plan)
         if top:
             write_best(run, top)
         return SearchOutcome(trials, top)
+
+
+def _scored(trials: Sequence[Trial], plan: Plan) -> list[ScoredCandidate]:
+    return [
+        ScoredCandidate(candidate_of(trial), tuple(merit(score, plan.recipe.judge) for score in trial.scores))
+        for trial in trials
+    ]
 
 
 def _winner(trials: Sequence[Trial], expected: Sequence[float | None], plan: Plan) -> Trial | None:

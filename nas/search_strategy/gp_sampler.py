@@ -66,9 +66,7 @@ class ProposerSampler(BaseSampler):
             if self.request is None:
                 self.proposer.rungs = max((len(item.scores) for item in known), default=1) or 1
             request = self.request or Request(trial.number, self.batch, {})
-            self.proposed = self.proposer.propose(
-                request.wave, request.size, known, seen, request.predict_latency, request.again
-            )
+            self.proposed = self.proposer.propose(request, known, seen)
         self.exhausted = not self.proposed
         if self.exhausted:
             return {}

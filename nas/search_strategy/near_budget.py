@@ -10,6 +10,7 @@ from nas.networks.space import Choices, Label, Space, axes, draw, encode, in_ord
 from nas.records.plan import Budget
 from nas.records.trial import Costs, identity
 from nas.search_strategy.candidates import Candidate, PredictLatency, cheapest
+from nas.search_strategy.surrogate import LEVELS
 
 NEAR = 0.85  # share of the budget that a candidate takes at least, where such can be found
 DRAWS = 500  # at random for one candidate, before walking to one
@@ -17,6 +18,7 @@ ALIKE, NEARLY = 0.5, 0.2  # share of random networks that are nearly alike in al
 STEPS_TO_BUDGET = 60  # steps in which a random network comes to the budget, at the most
 WALKS, STEPS = 20, 100
 UNLIKELY = 0.02  # a chance to be fast enough below which a network is not measured
+LIKELY = 0.5  # and below which another is drawn, where nothing but chance speaks for it
 
 
 class NearBudget:
@@ -82,30 +84,58 @@ class NearBudget:
     def knob_shifted(self, parent: Choices, near: float, rng: random.Random) -> tuple[Choices, Any]:
         """A network like `parent` with a knob turned in all its places, brought back to the budget by other knobs.
 
-        Numbers go a step up or down, all else is the same everywhere: every stage wider, every kernel of 5, no
-        transitions. Papers improve networks so, and no few axes drawn anew ever come there.
+        Numbers go up or down, by a step or by a sixth of their choices; all else is the same everywhere: every stage
+        wider, every kernel of 5, no transitions. Papers improve networks so, and no few axes drawn anew come there.
         """
         places: dict[str, list[str]] = {}
         for name in parent:
             places.setdefault(name.rpartition(".")[2], []).append(name)
         knob = rng.choice([names for names in places.values() if len(names) > 1] or list(places.values()))
-        label, step = rng.choice(self.axes[rng.choice(knob)]), rng.choice((-1, 1))
+        label, up = rng.choice(self.axes[rng.choice(knob)]), rng.choice((-1, 1))
+        by_level = rng.random() < 0.5
         choices = dict(parent)
         for name in knob:
             ordered = in_order(self.axes[name])
             if ordered:
+                step = up * max(1, len(ordered) // LEVELS * by_level)
                 choices[name] = ordered[min(max(ordered.index(parent[name]) + step, 0), len(ordered) - 1)]
             elif label in self.axes[name]:
                 choices[name] = label
         choices, network = varied(self.space, choices, (), rng)
         return self._moved_to_budget(choices, network, near, knob, rng)[:2]
 
+    def stepped(self, parent: Choices, names: Sequence[str], rng: random.Random) -> tuple[Choices, Any]:
+        """A network like `parent`, but in the axes `names`: numbers a step up or down, all else drawn anew."""
+        choices = dict(parent)
+        for name in names:
+            ordered = in_order(self.axes[name])
+            at = ordered.index(parent[name]) + rng.choice((-1, 1)) if ordered else 0
+            choices[name] = ordered[min(max(at, 0), len(ordered) - 1)] if ordered else rng.choice(self.axes[name])
+        return varied(self.space, choices, (), rng)
+
+    def neighbours(self, parent: Choices, near: float, rng: random.Random) -> Iterator[tuple[Choices, Any]]:
+        """The networks that are a step from `parent` in one axis, but for those of which one choice fills several
+        places; brought to the budget by steps in others."""
+        for name in (name for name in parent if name not in self.shared):
+            ordered = in_order(self.axes[name])
+            at = ordered.index(parent[name]) if ordered else 0
+            for label in ordered[max(at - 1, 0) : at + 2] if ordered else self.axes[name]:
+                if label != parent[name]:
+                    choices, network = varied(self.space, {**parent, name: label}, (), rng)
+                    yield self._moved_to_budget(choices, network, near, (name,), rng, by_steps=True)[:2]
+
     def _moved_to_budget(
-        self, choices: Choices, network: Any, near: float, knob: Sequence[str], rng: random.Random
+        self,
+        choices: Choices,
+        network: Any,
+        near: float,
+        knob: Sequence[str],
+        rng: random.Random,
+        by_steps: bool = False,
     ) -> tuple[Choices, Any, int]:
         """`choices` and `network` brought to the budget, as far as can be, and how many were drawn for it.
 
-        The axes of `knob` stay as they are.
+        The axes of `knob` stay as they are. `by_steps`: numbers go a step at a time, all else is not touched.
         """
 
         def use(network: Any) -> float:
@@ -116,10 +146,12 @@ class NearBudget:
 
         here, steps = use(network), 1
         while away(here) and steps < STEPS_TO_BUDGET:
-            name = rng.choice(
-                [name for name in choices if name not in self.shared and name not in knob] or list(choices)
-            )
-            moved = varied(self.space, choices, (name,), rng)
+            free = [name for name in choices if name not in self.shared and name not in knob] or list(choices)
+            if by_steps:
+                numbers = [name for name in free if in_order(self.axes[name])] or free
+                moved = self.stepped(choices, (rng.choice(numbers),), rng)
+            else:
+                moved = varied(self.space, choices, (rng.choice(free),), rng)
             there, left = use(moved[1]), here
             if away(there) < away(here):
                 (choices, network), here = moved, there
@@ -133,17 +165,21 @@ class NearBudget:
     def at_random(
         self, rng: random.Random, new: Collection[str], predict_latency: PredictLatency | None
     ) -> Candidate | None:
-        """A network drawn at random; where draws do not keep the budget, the end of a walk that does."""
-        second_best: Candidate | None = None
+        """A network drawn at random that comes near the budget and is likely to be fast enough; where draws do not, the
+        likeliest of them, or the end of a walk that keeps the budget."""
+        found: Candidate | None = None
+        best = (False, False, 0.0)
         for arch in self._random_networks(rng):
             spent = self.costs(arch)
             if not self.keeps(arch, spent, predict_latency) or (key := identity(arch)) in new:
                 continue
-            candidate = Candidate(arch, encode(self.space, arch), spent, key)
-            if self.budget.use(spent) >= NEAR:
-                return candidate
-            second_best = second_best or candidate
-        return second_best
+            chance = predict_latency(arch)[1] if predict_latency else 1.0
+            worth = (chance >= LIKELY, self.budget.use(spent) >= NEAR, chance)
+            if worth > best:
+                found, best = Candidate(arch, encode(self.space, arch), spent, key), worth
+            if worth[:2] == (True, True):
+                break
+        return found
 
     def _random_networks(self, rng: random.Random) -> Iterator[Any]:
         drawn = 0

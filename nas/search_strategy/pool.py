@@ -16,6 +16,7 @@ from nas.search_strategy.surrogate import Describer, Description, Surrogate
 POOL, DRAWN = 1000, 3000  # networks at random in the pool, and how many are drawn for them at the most
 CHILDREN = 25  # how often each of the best is varied, an axis or a few at a time
 SHIFTS = 15  # how often each has a knob turned in all its places
+STEPPED = 0.5  # share of those variations in which numbers go a step up or down; else axes are drawn anew
 SAME_KINDS = 0.5  # share of the pool's random networks that are of the kinds of one of the best
 ASKED = 64  # networks that the surrogate is asked about at a time, to find the best of a pool
 
@@ -80,9 +81,19 @@ class Pool:
             names = list(parent.choices)
             for _ in range(CHILDREN):
                 changed = rng.sample(names, min(len(names), rng.choice((1, 1, 2, 3))))
-                self.add(*varied(self.near_budget.space, parent.choices, changed, rng))
+                if rng.random() < STEPPED:
+                    self.add(*self.near_budget.stepped(parent.choices, changed, rng))
+                else:
+                    self.add(*varied(self.near_budget.space, parent.choices, changed, rng))
             for _ in range(SHIFTS):
                 self.add(*self.near_budget.knob_shifted(parent.choices, self.near, rng))
+
+    def polish(self, parents: Sequence[Candidate], filled: float, rng: random.Random) -> None:
+        """Takes in what is a step from one of `parents`, by further steps brought to a share of the budget of `filled`
+        at least, where that can be."""
+        for parent in parents if self.everything is None else ():
+            for choices, network in self.near_budget.neighbours(parent.choices, filled, rng):
+                self.add(choices, network)
 
     def take(self, i: int) -> Candidate:
         """Network `i`, out of the pool."""

@@ -16,7 +16,7 @@ from nas.networks.enumeration import every, few
 from nas.networks.space import Space, axes
 from nas.records.plan import Budget, derived_seed
 from nas.records.trial import Costs, identity
-from nas.search_strategy.candidates import Candidate, PredictLatency, ScoredCandidate
+from nas.search_strategy.candidates import Candidate, PredictLatency, Request, ScoredCandidate
 from nas.search_strategy.near_budget import NEAR, NearBudget
 from nas.search_strategy.pool import Pool, Promise
 from nas.search_strategy.surrogate import Describer, Description, Surrogate, aligned, one_thread
@@ -28,6 +28,8 @@ FEW = 4  # times as many in the pool as are to be chosen: with fewer, those far 
 ROUNDS = 3  # in which the most promising of the pool are varied
 ASKS_BEFORE_RANDOM = 4  # asks for one wave, after which it is drawn at random: what promises most there is too slow
 RANDOM_EVERY = 4  # one of so many of a wave is chosen from the random networks alone
+POLISHED = 4  # of the best, where they are polished
+FILLED = 0.97  # share of the budget that a polished network takes at least
 WAITING = 32  # of those being trained, the newest, that are believed to come to what is expected of them
 BELIEFS = 32  # times that those chosen for one wave are believed, at the most: where it is large, several at a time
 
@@ -37,6 +39,7 @@ class Proposer:
 
     `seed`: of all that is left to chance. `rungs`: how many scores a network may have. `objective`: the first is
     accuracy, the others are costs. `surrogate`: whether one is asked; else all are drawn at random, near the budget.
+    `earlier`: what is known from another search, of networks that are nonetheless new to this one.
     """
 
     def __init__(
@@ -48,33 +51,27 @@ class Proposer:
         rungs: int = 1,
         objective: Sequence[str] = ("accuracy",),
         surrogate: bool = True,
+        earlier: Sequence[ScoredCandidate] = (),
     ) -> None:
         self.space, self.budget, self.costs, self.seed, self.rungs = space, budget, costs, seed, rungs
-        self.objective, self.surrogate = tuple(objective), surrogate
+        self.objective, self.surrogate, self.earlier = tuple(objective), surrogate, tuple(earlier)
         self.axes = axes(space)
         self.near_budget = NearBudget(space, budget, costs)
         self.describer = Describer(self.axes)
         self.all = list(every(space)) if few(space) else None  # its networks, where they are few
         self.described: dict[str, Description] = {}  # of trained networks
 
-    def propose(
-        self,
-        wave: int,
-        size: int,
-        known: Sequence[ScoredCandidate],
-        seen: Collection[str],
-        predict_latency: PredictLatency | None = None,
-        ask: int = 0,
-    ) -> list[Candidate]:
-        """Up to `size` networks that keep the budget and are not in `seen`; fewer where no more can be found.
+    def propose(self, request: Request, known: Sequence[ScoredCandidate], seen: Collection[str]) -> list[Candidate]:
+        """The new networks that `request` asks for, which keep the budget and are not in `seen`; fewer where no more
+        can be found.
 
         `known`: all candidates so far, in the order asked; those without a score are believed to come to what is
-        expected of them. `seen`: the identities of all that were tried. `predict_latency`: what is expected of
-        latencies, where they are limited and enough is known; networks that are almost surely too slow are left out.
-        `ask`: how often candidates of this wave were asked for before.
+        expected of them. `seen`: the identities of all that were tried. Where enough is known of latencies, networks
+        that are almost surely too slow are left out.
         """
+        wave, size, ask, predict_latency = request.wave, request.size, request.again, request.predict_latency
         rng = random.Random(derived_seed(self.seed, f"wave {wave}" + f" again {ask}" * (ask > 0)))
-        scored = [item for item in known if item.candidate.choices and item.scores]
+        scored = [item for item in (*self.earlier, *known) if item.candidate.choices and item.scores]
         waiting = [item.candidate for item in known if item.candidate.choices and not item.scores][-WAITING:]
         new = set(seen)
         if self.all is not None and len(left := self._left(new, predict_latency)) <= size:
@@ -82,7 +79,7 @@ class Proposer:
         chosen: list[Candidate] = []
         if len(scored) >= STARTUP and self.surrogate and ask < ASKS_BEFORE_RANDOM:
             with one_thread():
-                chosen = self._promising(scored, waiting, size, new, rng, predict_latency)
+                chosen = self._promising(scored, waiting, request, new, rng)
         while len(chosen) < size:
             candidate = self.near_budget.at_random(rng, new, predict_latency)
             if candidate is None:
@@ -102,6 +99,9 @@ class Proposer:
 
     def estimates(self, known: Sequence[ScoredCandidate]) -> list[float | None]:
         """The score that the surrogate expects of each candidate that has one at the last rung, noise taken off."""
+        return self._estimates([*self.earlier, *known])[len(self.earlier) :]
+
+    def _estimates(self, known: Sequence[ScoredCandidate]) -> list[float | None]:
         scored = [i for i, item in enumerate(known) if item.candidate.choices and item.scores]
         expected: list[float | None] = [None] * len(known)
         through = [i for i in scored if len(known[i].scores) == self.rungs]
@@ -125,23 +125,15 @@ class Proposer:
         self,
         scored: Sequence[ScoredCandidate],
         waiting: Sequence[Candidate],
-        size: int,
+        request: Request,
         new: set[str],
         rng: random.Random,
-        predict_latency: PredictLatency | None,
     ) -> list[Candidate]:
         """The networks with the highest expected improvement that could be found, added to `new`."""
-        rungs = self.rungs
+        rungs, size, predict_latency = self.rungs, request.size, request.predict_latency
         scored = _most_informative(scored, rungs)
         best = [scored[i] for i in _ranked(scored, rungs)[:PARENTS]]
-        near = 0.0 if len(self.objective) > 1 else NEAR
-        pool = Pool(self.near_budget, self.describer, self.all, new, near, predict_latency)
-        for near in (pool.near, 0.0):
-            pool.near = near
-            pool.fill([item.candidate for item in best], rng)
-            pool.vary([item.candidate for item in best], rng)
-            if len(pool.found) >= FEW * size:
-                break
+        pool = self._pool([item.candidate for item in best], request, new, rng)
         rows = [self._description(item.candidate) for item in scored]
         scores = [item.scores for item in scored]
         surrogate = Surrogate(rows, scores, rungs, pool.rows)
@@ -151,7 +143,7 @@ class Proposer:
         chosen: list[Candidate] = []
         while len(chosen) < size and pool.found:
             keeps = self._cost_levels(scored, rng, predict_latency)
-            random_only = len(chosen) % RANDOM_EVERY == RANDOM_EVERY - 1
+            random_only = not request.polish and len(chosen) % RANDOM_EVERY == RANDOM_EVERY - 1
             rivals = [e for e, item in zip(expected, scored, strict=True) if keeps(item.candidate)]
             goal = max(rivals, default=min(expected))
             if not chosen:
@@ -163,6 +155,21 @@ class Proposer:
             chosen.append(promise.take(promise.best(goal, allowed)))
         new.update(candidate.id for candidate in chosen)
         return chosen
+
+    def _pool(self, best: Sequence[Candidate], request: Request, seen: Collection[str], rng: random.Random) -> Pool:
+        """Networks to choose from: what is a step from the best, where they are polished; random ones and variations of
+        the best; where those that come near the budget are few, also such as do not."""
+        least = 0.0 if len(self.objective) > 1 else NEAR
+        pool = Pool(self.near_budget, self.describer, self.all, seen, least, request.predict_latency)
+        for near in (least, 0.0):
+            pool.near = near
+            pool.fill(best, rng)
+            pool.vary(best, rng)
+            if len(pool.found) >= FEW * request.size:
+                break
+        if request.polish:
+            pool.polish(best[:POLISHED], FILLED, rng)
+        return pool
 
     def _cost_levels(
         self, scored: Sequence[ScoredCandidate], rng: random.Random, predict_latency: PredictLatency | None

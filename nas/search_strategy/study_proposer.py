@@ -64,7 +64,8 @@ class StudyProposer:
         if len(chosen) < request.size and sampler is not self.ours:
             space, budget, costs = self.proposer.space, self.proposer.budget, self.proposer.costs
             near = Proposer(space, budget, costs, self.proposer.seed, surrogate=False)
-            chosen += near.propose(wave, request.size - len(chosen), (), tried, predict_latency, again)
+            missing = request._replace(size=request.size - len(chosen))
+            chosen += near.propose(missing, (), tried)
         append_proposals(self.run, wave, again, [candidate.choices for candidate in chosen])
         return chosen
 

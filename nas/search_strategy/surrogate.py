@@ -25,6 +25,7 @@ from nas.networks.space import Choices, Label, in_order
 
 Floats: TypeAlias = NDArray[np.float64]
 CHOICES, COUNTS = 1.6, 1.2  # how far apart two random networks are, on average, by their choices and by what is counted
+LEVELS = 6  # of a number in a description, at the most: where there are more choices, near ones are nearly alike
 RUNGS = 0.7  # how far apart the first and the last rung of one network are
 SMOOTH = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(1.0, (0.2, 20.0), nu=2.5)
 LINEAR = ConstantKernel(0.3, (1e-3, 1e1)) * DotProduct(1.0, (1e-2, 1e1))
@@ -42,22 +43,26 @@ class Describer:
     """Describes networks of a space whose axes are `axes`."""
 
     def __init__(self, axes: Mapping[str, tuple[Label, ...]]) -> None:
-        self.places: dict[tuple[str, Label], list[int]] = {}  # the columns that are 1 for a choice
+        self.columns: dict[str, slice] = {}
+        self.rows: dict[tuple[str, Label], Floats] = {}  # what stands there for a choice
+        self.fine: set[str] = set()
         column = 0
         for name, labels in axes.items():
             ordered = in_order(labels)
-            for i, label in enumerate(ordered or labels):
-                # Of numbers in order, all columns up to the choice's: near choices are near in the description.
-                self.places[name, label] = list(range(column, column + i + 1)) if ordered else [column + i]
-            column += len(labels)
-        self.columns = column
+            rows = _steps(ordered) if ordered else np.eye(len(labels))
+            self.columns[name] = slice(column, column + rows.shape[1])
+            self.rows |= {(name, label): row for label, row in zip(ordered or labels, rows, strict=True)}
+            self.fine |= {name} if ordered and len(labels) > LEVELS else set()
+            column += rows.shape[1]
+        self.width = column
 
     def __call__(self, network: Any, choices: Choices, cost: Cost) -> Description:
         """The description of a network."""
-        row = np.zeros(self.columns)
-        for item in choices.items():
-            row[self.places[item]] = 1
-        counts: dict[Any, float] = dict(Counter((str(label), "chosen") for label in choices.values()))
+        row = np.zeros(self.width)
+        for name, label in choices.items():
+            row[self.columns[name]] = self.rows[name, label]
+        coarse = (label for name, label in choices.items() if name not in self.fine)
+        counts: dict[Any, float] = dict(Counter((str(label), "chosen") for label in coarse))
         if isinstance(network, Arch):
             sums: Counter[Any] = Counter()
             for layer in walk(network):
@@ -142,6 +147,21 @@ class _Scale:
                 if name in self.names:
                     table[i, self.names[name]] = number
         return np.array([row.choices for row in rows]), table
+
+
+def levels(numbers: Sequence[Any]) -> Floats:
+    """The place of each of the numbers, which rise: 0, 1, 2, ...; of many, among LEVELS by their logarithms."""
+    if len(numbers) <= LEVELS:
+        return np.arange(len(numbers), dtype=float)
+    scale = np.log(numbers) if numbers[0] > 0 else np.array(numbers, float)
+    places: Floats = (LEVELS - 1) * (scale - scale[0]) / (scale[-1] - scale[0])
+    return places
+
+
+def _steps(numbers: Sequence[Any]) -> Floats:
+    """A row for each of the numbers, which rise: ones up to its place, so that near numbers are near."""
+    steps: Floats = np.clip(levels(numbers)[:, None] + 1 - np.arange(min(len(numbers), LEVELS)), 0, 1)
+    return steps
 
 
 def _fitted(kernel: Kernel, x: Floats, y: Floats, optimizer: str | None) -> GaussianProcessRegressor:

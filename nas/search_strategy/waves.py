@@ -42,7 +42,7 @@ def search_in_waves(admission: Admission, seeds: Sequence[Candidate], workers: W
         new: list[ActiveTrial] = []
         if size and in_time:
             try:
-                new = _wave(step + 1, size, entries, admission)
+                new = _wave(step + 1, size, entries, plan.polishes(plan.trials - left), admission)
             except Stopped:
                 break
             entering = sum(entry.state is None for entry in new)
@@ -59,7 +59,7 @@ def _size(wave: int, size: int, admission: Admission) -> int:
     return min(size, round(tally.get("asked", tally.get("accepted", size))))
 
 
-def _wave(wave: int, size: int, before: Sequence[ActiveTrial], admission: Admission) -> list[ActiveTrial]:
+def _wave(wave: int, size: int, before: Sequence[ActiveTrial], polish: bool, admission: Admission) -> list[ActiveTrial]:
     """The entries of `wave`, of which `size` are to be trained, or fewer where no more keep the budget."""
     log = admission.log
     entries = admission.admitted(wave, len(before), log.wave(wave, len(before), size), size)
@@ -73,7 +73,8 @@ def _wave(wave: int, size: int, before: Sequence[ActiveTrial], admission: Admiss
         if not missing:
             break
         predict_latency = admission.latency_prediction([*before, *entries])
-        candidates = admission.sampler.propose(Request(wave, missing + spare, rungs, predict_latency, ask))
+        request = Request(wave, missing + spare, rungs, predict_latency, ask, polish)
+        candidates = admission.sampler.propose(request)
         if not candidates:
             break
         new = admission.admitted(wave, len(before) + len(entries), candidates, missing)

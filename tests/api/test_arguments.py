@@ -45,6 +45,8 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "budget": [*BUDGETS, None],
             "evaluate": [*FUNCTIONS, lambda network: 1.0, lambda: 1.0],
             "anchors": ANCHORS,
+            "start": [3, "lowres-mobilenet", *([one] for one in NETWORKS if one != "")],
+            "warm_start": RUNS,
             "trials": [*LIMITED, 0, 1.5],
             "objective": [*TEXTS, "macs", "accuracy,speed"],
             "sampler": [*TEXTS, "luck", "no.module:S", "optuna:create_study"],

@@ -16,7 +16,7 @@ from nas.networks.architecture import Arch, Head, Stage, Stem, arch_id, cost
 from nas.networks.blocks import ShuffleV2
 from nas.networks.space import fitted
 from nas.records.plan import Budget
-from nas.records.run_folder import append_trial, create, write_best
+from nas.records.run_folder import Run, append_trial, create, write_best
 from nas.records.trial import Trial
 from nas.reports import tables
 from nas.serialization import to_json
@@ -111,9 +111,12 @@ def broken_run(here: Path, digest: str | None = None) -> Path:
 
 
 def test_a_run_of_another_space_is_not_resumed(here: Path) -> None:
-    ended = nas("search", "--resume", broken_run(here, digest="0" * 12))
+    path = broken_run(here, digest="0" * 12)
+    append_trial(Run(path), replace(trial(3), choices={"stages.0.width": 12}))
+    ended = nas("search", "--resume", path)
     assert ended.returncode == 2
     assert "was made with another version of space lowres" in ended.stderr and ended.stderr.count("\n") == 1
+    assert f"--warm-start {path}" in ended.stderr
 
 
 def test_a_corrupted_plan_is_said_with_its_place(here: Path) -> None:

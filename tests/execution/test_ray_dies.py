@@ -62,7 +62,7 @@ def test_ray_is_begun_again(tmp_path: Path, what: str) -> None:
         workers.close()
 
 
-def test_what_kills_ray_each_time_is_given_up(tmp_path: Path) -> None:
+def test_what_kills_ray_each_time_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def kills(network: Any, rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, None]:
         if network == "kills":
             kill("raylet/raylet", os.getsid(os.getppid()))
@@ -74,6 +74,7 @@ def test_what_kills_ray_each_time_is_given_up(tmp_path: Path) -> None:
         with pytest.warns(RayDied):
             found = outcomes(workers, jobs("kills", "works"))
         assert found[0].error == "Ray died while it ran" and found[1].score
+        monkeypatch.setattr("nas.execution.cluster.PAUSES", (0.1, 0.1))
         workers.host.process.kill()
         workers.processors = -1  # no Ray can be begun so
         with pytest.warns(RayDied), pytest.raises(RunFailed, match="died and cannot be had again: Ray cannot be begun"):

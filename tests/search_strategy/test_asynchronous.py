@@ -88,7 +88,7 @@ def test_all_are_tried_once_and_the_budget_is_kept(tmp_path: Path, objective: tu
     assert states["complete"] + states["pruned"] == 40 and states["refused"] == 2 and not states["failed"]
     assert trials[0].anchor == SEEDS[0].name and trials[0].state == "complete"
     at_rung = Counter(rung for _, rung in built)
-    assert at_rung[0] == 40 and 40 * 0.3 <= at_rung[1] <= 40 * 0.8  # half, or somewhat more, as each is decided at once
+    assert at_rung[0] == 40 and 40 * 0.2 <= at_rung[1] <= 40 * 0.8  # about half, as each is decided at once
     study = optuna.load_study(
         study_name="nas",
         storage=optuna.storages.JournalStorage(
@@ -199,7 +199,7 @@ def test_a_halt_loses_no_training_that_is_under_way(tmp_path: Path) -> None:
         assert tally["accepted"] <= tally["asked"]
 
 
-def test_what_is_too_slow_is_not_trained(tmp_path: Path) -> None:
+def test_what_is_too_slow_is_not_trained() -> None:
     def slow(arch: Arch) -> float:
         return cost(arch).peak / 1e5
 
@@ -207,12 +207,14 @@ def test_what_is_too_slow_is_not_trained(tmp_path: Path) -> None:
         assert slow(arch) <= 1.0
         return cost(arch).macs / 1e6
 
-    found = nas.search(
-        LOWRES, "25MFLOPs,1ms", evaluate, trials=24, rungs=2, latency=slow, reproducible=False, run=tmp_path / "run"
-    )
-    assert found.plan.asynchronous
-    assert sum(trial.state != "refused" for trial in found.trials) == 24
-    assert all(trial.latency for trial in found.trials)
+    for seed in range(4):
+        found = nas.search(
+            LOWRES, "25MFLOPs,1ms", evaluate, trials=24, seed=seed, rungs=2, latency=slow, reproducible=False
+        )
+        assert found.plan.asynchronous
+        # One of 25 random networks is fast enough: before the likeliest were measured first, two seeds ended with 3, 7.
+        assert sum(trial.state != "refused" for trial in found.trials) == 24 and len(found.trials) < 100
+        assert all(trial.latency for trial in found.trials)
 
 
 def test_a_small_space_ends_with_all_of_it(tmp_path: Path) -> None:

@@ -313,7 +313,7 @@ def test_whatever_the_budget_nothing_over_it_is_trained(seed: int, macs: int, pa
 
 def test_a_failure_is_a_trial_with_its_traceback(tmp_path: Path) -> None:
     def evaluate(arch: Arch, rung: int, state: bytes | None, tick: Tick) -> tuple[Score, None]:
-        if cost(arch).macs % 5 == 0:
+        if cost(arch).macs % 7 == 0:
             raise RuntimeError("out of memory")
         return fake_evaluate(arch, rung, state, tick)
 

@@ -130,9 +130,9 @@ def test_stopped_while_measuring_and_resumed_it_ends_the_same(tmp_path: Path) ->
     assert search_run(tmp_path / "stopped", plan, Stopwatch(dies_at=0)) == undisturbed
 
 
-@pytest.mark.parametrize("dies_at", [20, 21, 22])
+@pytest.mark.parametrize("dies_at", [14, 15])
 def test_grown_while_its_last_wave_was_being_measured(tmp_path: Path, dies_at: int) -> None:
-    plan = timed_plan(Budget(25_000_000, latency_ms=2.2), trials=8)
+    plan = timed_plan(Budget(25_000_000, latency_ms=2.3), trials=8)
     with pytest.raises(RunFailed, match="the device is dead"):
         search_run(tmp_path / "a", plan, Stopwatch(dies_at=dies_at, drift=0))
     run, _ = open_run(tmp_path / "a")

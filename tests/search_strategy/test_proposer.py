@@ -2,18 +2,22 @@
 
 import random
 from collections import Counter
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.networks.architecture import Arch, cost, cost_or_unbuildable
+from nas.networks.graph import Cost
 from nas.networks.space import decode, encode, fitted, shared
 from nas.records.plan import Budget, Plan
-from nas.search_strategy.candidates import Candidate, ScoredCandidate
+from nas.search_strategy.candidates import Candidate, Request, ScoredCandidate
 from nas.search_strategy.near_budget import NEAR, STEPS_TO_BUDGET, NearBudget
 from nas.search_strategy.pool import Pool
-from nas.search_strategy.proposer import RANDOM_EVERY, STARTUP, Proposer
+from nas.search_strategy.proposer import FILLED, RANDOM_EVERY, STARTUP, Proposer
+from nas.search_strategy.surrogate import Describer
 from search_spaces import ANCHORS, LIGHTWEIGHT, LOWRES, SPACES
 from tests.conftest import RECIPE
 
@@ -56,7 +60,7 @@ def test_kin_are_of_the_same_kinds() -> None:
 
 def test_two_of_a_wave_come_from_the_random_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     sampler = Proposer(LOWRES, Budget(macs=25_000_000), cost)
-    first = sampler.propose(1, STARTUP, [], ())
+    first = sampler.propose(Request(1, STARTUP, {}), [], ())
     known = [ScoredCandidate(candidate, (-float(candidate.cost.params),)) for candidate in first]
     pools = list[Pool]()
     fill = Pool.fill
@@ -66,7 +70,7 @@ def test_two_of_a_wave_come_from_the_random_networks(monkeypatch: pytest.MonkeyP
         fill(pool, parents, rng)
 
     monkeypatch.setattr(Pool, "fill", noted)
-    chosen = sampler.propose(2, 8, known, {candidate.id for candidate in first})
+    chosen = sampler.propose(Request(2, 8, {}), known, {candidate.id for candidate in first})
     strange = [candidate.id in pools[0].at_random for candidate in chosen]
     assert strange[RANDOM_EVERY - 1 :: RANDOM_EVERY] == [True, True] and not all(strange)
 
@@ -90,12 +94,46 @@ def test_a_knob_is_turned_in_all_its_places() -> None:
     assert seen("depth", (1, 1, 2, 3, 2)) and seen("depth", (2, 3, 4, 6, 4))
 
 
+def test_polished_networks_are_near_the_best_and_fill_the_budget() -> None:
+    proposer = Proposer(LIGHTWEIGHT, Budget(macs=25_000_000), cost)
+    first = proposer.propose(Request(1, 16, {}), [], ())
+    known = [ScoredCandidate(candidate, (-float(candidate.cost.params),)) for candidate in first]
+    best = sorted(known, key=lambda item: -item.scores[0])[:4]
+    chosen = proposer.propose(Request(2, 8, {}, polish=True), known, {candidate.id for candidate in first})
+    assert len(chosen) == 8 and all(candidate.cost.macs <= 25e6 for candidate in chosen)
+    steps = []
+    for candidate in chosen:
+        apart = [sum(b.candidate.choices.get(n) != label for n, label in candidate.choices.items()) for b in best]
+        steps.append(min(apart))
+    assert sum(apart < 8 for apart in steps) >= 4, steps
+    near_budget = proposer.near_budget
+    near = list(near_budget.neighbours(best[0].candidate.choices, FILLED, random.Random(0)))
+    used = [cost(network).macs / 25e6 for _, network in near]
+    assert len(near) > 40 and sum(FILLED <= use <= 1 for use in used) > 0.8 * len(near)
+    assert all(decode(LIGHTWEIGHT, choices) == network for choices, network in near)
+
+
+def test_near_widths_are_near_in_a_description() -> None:
+    widths = tuple(range(8, 257, 8))
+    describe = Describer({"width": widths, "kernel": (3, 5), "act": ("relu", "hswish")})
+
+    def row(width: int, act: str = "relu") -> np.ndarray[Any, np.dtype[np.float64]]:
+        return describe(None, {"width": width, "kernel": 3, "act": act}, Cost(1, 1, 1)).choices
+
+    assert len(row(8)) == 6 + 2 + 2
+    apart = [float(np.abs(row(low) - row(high)).sum()) for low, high in ((8, 16), (128, 136), (8, 256), (128, 256))]
+    assert apart[0] == pytest.approx(1) == apart[3] and apart[2] == pytest.approx(5) and 0 < apart[1] < 0.1
+    assert np.abs(row(8) - row(8, "hswish")).sum() == 2
+    counts = describe(None, {"width": 24, "kernel": 3, "act": "relu"}, Cost(1, 1, 1)).counts
+    assert ("3", "chosen") in counts and ("24", "chosen") not in counts
+
+
 @pytest.mark.slow
 def test_all_kinds_of_blocks_are_drawn_alike() -> None:
     space = fitted(SPACES["lightweight"], 32, 10)
     assert {"early", "late"} < shared(space)
     plan = Plan(Budget(macs=25_000_000), "cifar10", space.name, space.digest, 200, 0, RECIPE, 32, 10)
-    found = Proposer(space, plan.budget, cost, plan.seed).propose(1, 200, [], set())
+    found = Proposer(space, plan.budget, cost, plan.seed).propose(Request(1, 200, {}), [], set())
     for stage in (0, 4):
         kinds = Counter(candidate.arch.stages[stage].block.kind for candidate in found)
         assert len(kinds) == 8 and min(kinds.values()) >= 5 and max(kinds.values()) <= 60, kinds
