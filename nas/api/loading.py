@@ -2,7 +2,6 @@
 one has not come to that.
 """
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ from nas.records.run_folder import (
 )
 from nas.records.statistics import Calibration
 from nas.records.timing import Latency
-from nas.records.trial import Trial, merit
+from nas.records.trial import merit
 from nas.reports.comparison import CalibrationRun, SearchRun, TrainedRun
 from search_spaces import ANCHORS, BASELINE, SPACES
 
@@ -35,10 +34,6 @@ if TYPE_CHECKING:
     from nas.reports.plots import ReportView
     from nas.training.datasets import Data
     from nas.training.full_training import TrainedNetwork
-
-
-class SpaceGrown(Notice):
-    """A search goes on in a space that has more choices than when it was begun."""
 
 
 class UnreadableRecord(Notice):
@@ -174,14 +169,6 @@ def _made(arch: Arch, fits: bool, dataset: str | None, folder: str | None, file:
     return WeightsInfo(arch, absolute(dataset), images.classes, images.mean, images.std)
 
 
-def _draws(space: Space, trial: Trial) -> bool:
-    """Whether the choices of a trial draw its network in `space`."""
-    try:
-        return bool(decode(space, trial.choices) == trial.arch)
-    except Error:
-        return False
-
-
 def resumable(path: Path, data: str | Path | None, space: Space | None = None) -> tuple[Run, Plan, Space]:
     """The search or calibration in folder `path`, on a dataset, ready to be resumed; in `space` where it is one of
     the user's own.
@@ -197,32 +184,25 @@ def resumable(path: Path, data: str | Path | None, space: Space | None = None) -
         if folder.space_file.exists():
             raise Error(f"{error}; {path} keeps it as it was: put {folder.space_file} back there") from None
         raise
-    changed = plan.space_digest not in (where.digest, where.old_digest)
-    if changed and where.source:
+    if plan.space_digest not in (where.digest, where.old_digest):
+        if where.source:
+            raise Error(
+                f"{path} was begun with another {plan.space}, it has been changed since; put back what it was "
+                f"({folder.space_file}), or begin a new run"
+            )
         raise Error(
-            f"{path} was begun with another {plan.space}, it has been changed since; put back what it was "
-            f"({folder.space_file}), or begin a new run"
+            f"{path} was made with another version of space {plan.space} ({plan.space_digest}, here {where.digest}); "
+            "resume it with the version of nas that made it, or begin a new run, which may know what it learnt by "
+            f"--warm-start {path}"
         )
     found, problems = read_trials(folder, restore_in(where))
     if problems:
         raise Error(
             f"{problems[0]}; the {len(found)} other trials are readable and stay; delete that line to go on without it"
         )
-    others = [trial.index for trial in found if trial.choices and not _draws(where, trial)]
-    if others and changed:
-        raise Error(
-            f"{path} was made with another version of space {plan.space} ({plan.space_digest}, here {where.digest}); "
-            "resume it with the version of nas that made it, or begin a new run, which may know what it learnt by "
-            f"--warm-start {path}"
-        )
-    if others:
-        raise Error(f"trial {others[0]} of {path} has choices that draw another network than its own")
-    if changed:
-        warnings.warn(
-            f"space {plan.space} has more choices than when {path} was begun; what is still proposed may have them",
-            SpaceGrown,
-            stacklevel=3,
-        )
+    for trial in found:
+        if trial.choices and decode(where, trial.choices) != trial.arch:
+            raise Error(f"trial {trial.index} of {path} has choices that draw another network than its own")
 
     from nas.training.proxy import loaded
 

@@ -29,7 +29,7 @@ from nas.api.resolve import (
     with_starts,
 )
 from nas.api.space_files import keep_source, module_name
-from nas.api.starts import StartLike, best_of, digest_of, known_from, starts_in
+from nas.api.starts import StartLike, best_of, known_from, starts_in
 from nas.api.user_functions import UserEvaluate, UserFunction, check_takes, priced, timed
 from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
@@ -48,12 +48,11 @@ from nas.records.plan import (
     Rung,
     default_trials,
 )
-from nas.records.run_folder import Restore, Run, create, is_calibration, keep_warm_start, open_run, read_trials
+from nas.records.run_folder import Restore, Run, create, digest_of, is_calibration, open_run, read_trials
 from nas.records.timing import Latency
 from nas.records.trial import Costs, Trial, restored
 from nas.reports.comparison import Result
 from nas.search_strategy.candidates import cheapest
-from search_spaces import SPACES
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -273,10 +272,10 @@ def _begun_with(plan: Plan, asked: _Asked, space: Space, costs: Costs) -> tuple[
     plan = replace(plan, starts=starts_in(space, asked.start, plan, costs))
     if asked.warm_start is None:
         return plan, []
-    earlier = known_from(asked.warm_start, space, plan)
+    earlier = known_from(asked.warm_start, space, plan, costs)
     tried = {start.arch for start in plan.starts}
     best = [start for start in best_of(earlier, plan, asked.warm_start) if start.arch not in tried]
-    known = f"{asked.warm_start.name} {digest_of(earlier)}"
+    known = f"{asked.warm_start.resolve().name} {digest_of(earlier)}"
     return replace(plan, starts=(*plan.starts, *best), warm_start=known), earlier
 
 
@@ -357,15 +356,12 @@ def _folder(
         return
     if run is None and not task.about:
         with tempfile.TemporaryDirectory() as staging:
-            folder = create(Path(staging) / "run", task.plan)
-            keep_warm_start(folder, task.earlier)
-            yield folder, task.plan
+            yield create(Path(staging) / "run", task.plan, task.earlier), task.plan
         return
     path = Path(run) if run is not None else new_folder(task.about)
     if not path.exists():
-        folder = create(path, task.plan)
+        folder = create(path, task.plan, task.earlier)
         keep_source(folder, task.space)
-        keep_warm_start(folder, task.earlier)
         yield folder, task.plan
         return
     yield _continued(path, task, trials, reproducible)
@@ -387,8 +383,7 @@ def _continued(path: Path, task: _Task, trials: int | None, reproducible: bool |
         plan = replace(plan, images_digest="")
     if begun.space_digest not in (task.space.digest, task.space.old_digest):
         raise Error(
-            f"{path} was begun in another space, {begun.space!r} as it was then; name another run, or "
-            + (f"go on with it by resume={str(path)!r}" if begun.space in SPACES else "put it back")
+            f"{path} was begun in another space, {begun.space!r} as it was then; name another run, or put it back"
         )
     if problems := read_trials(folder, task.restore)[1]:
         raise Error(f"{problems[0]}; the other trials stay: delete that line to go on without it")

@@ -1,6 +1,5 @@
 """What a search begins with beside the anchors: networks of the user's own, and what an earlier search learnt."""
 
-import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from nas.networks.space import Space, encode, holds, nearest, sample
 from nas.records.plan import Plan
 from nas.records.run_folder import is_training, open_run, read_trials
 from nas.records.trial import Costs, Trial, merit
-from nas.serialization import to_json
+from nas.serialization import from_json, to_json
 
 StartLike = str | Path | Arch | Anchor
 BEST = 3  # networks of an earlier search that are trained anew
@@ -35,19 +34,35 @@ def starts_in(space: Space, networks: Sequence[StartLike], plan: Plan, costs: Co
     found: dict[Arch, Anchor] = {}
     for network in networks:
         arch, name = architecture(network, *images), network_name(network)
+        if not _is_kept(arch):
+            raise Error(
+                f"start {name} has blocks of your own, which a plan cannot keep; give it as an Anchor in anchors="
+            )
         near = nearest(space, arch, random.Random(plan.seed), excess)
         why = "over the budget" if holds(space, arch) else f"not in space {space.name}"
-        note = f"{name} is {why}: the nearest point that keeps the budget is tried too" if near != arch else ""
+        note = f"{name} is {why}: the nearest point that keeps the budget is tried" if near != arch else ""
         found.setdefault(arch, Anchor(name, arch, "start", note=note))
         found.setdefault(near, Anchor(f"near {name}", near, "start"))
     return tuple(found.values())
 
 
-def known_from(path: Path, space: Space, plan: Plan) -> list[Trial]:
+def _is_kept(arch: Arch) -> bool:
+    """Whether `arch` is read from a plan as it was."""
+    try:
+        return from_json(Arch, to_json(arch), "") == arch
+    except ValueError:
+        return False
+
+
+def known_from(path: Path, space: Space, plan: Plan, costs: Costs) -> list[Trial]:
     """The trained networks of the search in folder `path` that are points of `space`, with the choices that draw them.
 
     Raises Error where it is none, or was not trained and scored as the plan asks.
     """
+    if plan.sampler != "gp":
+        raise Error(
+            f"a warm start is for sampler gp, {plan.sampler} knows no earlier search; --start RUN/ID takes a network"
+        )
     if is_training(path):
         raise Error(f"{path} is a full training, a warm start takes a search; --start {path} takes its network")
     run, earlier = open_run(path)
@@ -63,7 +78,7 @@ def known_from(path: Path, space: Space, plan: Plan) -> list[Trial]:
     if problems and trials:
         raise Error(problems[0])
     found = [
-        replace(trial, choices=encode(space, trial.arch))
+        replace(trial, choices=encode(space, trial.arch), cost=costs(trial.arch))
         for trial in trials
         if trial.scores and not trial.error and holds(space, trial.arch)
     ]
@@ -76,9 +91,4 @@ def best_of(trials: Sequence[Trial], plan: Plan, path: Path) -> list[Anchor]:
     """The best of an earlier search that keep the budget on paper, which this one begins with."""
     keeping = [trial for trial in trials if trial.state == "complete" and plan.budget.keeps(trial.cost)]
     keeping.sort(key=lambda trial: -merit(trial.scores[-1], plan.recipe.judge))
-    return [Anchor(f"{path.name}/{trial.arch_id}", trial.arch, "start") for trial in keeping[:BEST]]
-
-
-def digest_of(trials: Sequence[Trial]) -> str:
-    """Of what is known from an earlier search."""
-    return hashlib.sha256("".join(to_json(trial, own=repr) for trial in trials).encode()).hexdigest()[:12]
+    return [Anchor(f"{path.resolve().name}/{trial.arch_id}", trial.arch, "start") for trial in keeping[:BEST]]

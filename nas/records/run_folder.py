@@ -24,6 +24,7 @@ What a process that is killed leaves behind: see atomic_files.py.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -99,8 +100,9 @@ class Run:
         return self.path / f"seed-{seed}" / "weights.safetensors"
 
 
-def create(path: Path, asked: Plan | TrainingPlan) -> Run:
-    """A new run in folder `path`, with what was asked on disk. Raises Error where `path` exists already."""
+def create(path: Path, asked: Plan | TrainingPlan, warm_start: Sequence[Trial] = ()) -> Run:
+    """A new run in folder `path`, with what was asked on disk, and the trials that the sampler is to know from the
+    beginning. Raises Error where `path` exists already."""
     if path.exists():
         raise Error(f"{path} exists already; resume it with --resume {path}, or choose another --run name")
     making = path.with_name(f".{path.name}.{os.getpid()}")
@@ -109,6 +111,9 @@ def create(path: Path, asked: Plan | TrainingPlan) -> Run:
         if isinstance(asked, Plan):
             put_whole(making / "plan.json", (to_json(asked, indent=1) + "\n").encode())
             (making / "trials.jsonl").touch()
+            if warm_start:
+                lines = "".join(f"{to_json(trial, own=repr)}\n" for trial in warm_start)
+                put_whole(making / "warm_start.jsonl", lines.encode())
         else:
             put_whole(making / "training.json", (to_json(asked, indent=1) + "\n").encode())
             (making / "best").mkdir()
@@ -225,18 +230,22 @@ def _trials_in(file: Path, restore: Restore) -> tuple[list[Trial], list[str]]:
     return [found[index] for index in sorted(found)], problems
 
 
-def keep_warm_start(run: Run, trials: Sequence[Trial]) -> None:
-    """Puts the trials on disk that the sampler is to know from the beginning."""
-    if trials:
-        put_whole(run.warm_start, "".join(f"{to_json(trial, own=repr)}\n" for trial in trials).encode())
-
-
-def read_warm_start(run: Run, restore: Restore = restored) -> list[Trial]:
-    """Those trials; none where the search began with nothing. Raises Error where they cannot be read."""
-    found, problems = _trials_in(run.warm_start, restore) if run.warm_start.exists() else ([], [])
+def read_warm_start(run: Run, plan: Plan, restore: Restore = restored) -> list[Trial]:
+    """The trials that the sampler knows from the beginning; none where the plan begins with nothing. Raises Error where
+    they cannot be read, or are not those of the plan."""
+    if not plan.warm_start:
+        return []
+    found, problems = _trials_in(run.warm_start, restore)
     if problems:
         raise Error(problems[0])
+    if digest_of(found) != plan.warm_start.rpartition(" ")[2]:
+        raise Error(f"{run.warm_start} is not what {run.path} was begun with; put it back, or begin a new run")
     return found
+
+
+def digest_of(trials: Sequence[Trial]) -> str:
+    """Of what is known from an earlier search."""
+    return hashlib.sha256("".join(to_json(trial, own=repr) for trial in trials).encode()).hexdigest()[:12]
 
 
 def append_trial(run: Run, trial: Trial) -> None:

@@ -93,7 +93,7 @@ def search_progress(quiet: bool, folder: list[Path]) -> Iterator[Display]:
 def begun_with(plan: Plan) -> list[str]:
     """What a search begins with beside the published networks, a line each."""
     lines = [start.note or f"{start.name} is tried first" for start in plan.starts]
-    return lines + [f"warm start: what {plan.warm_start.partition(' ')[0]} learnt is known"] * bool(plan.warm_start)
+    return lines + [f"warm start: what {plan.warm_start.rpartition(' ')[0]} learnt is known"] * bool(plan.warm_start)
 
 
 def stage(progress: SearchProgress, rungs: int, doing: str, left: str) -> Group:

@@ -67,7 +67,7 @@ def search(
         log = TrialLog(run, space, plan, restore, callbacks)
         tracker = ProgressTracker(plan, watch, halt, log)
         rungs, surrogate = len(plan.recipe.rungs), plan.sampler != "near-budget"
-        earlier = _scored(read_warm_start(run, restore), plan)
+        earlier = _scored(read_warm_start(run, plan, restore), plan)
         proposer = Proposer(space, plan.budget, costs, plan.seed, rungs, plan.objective, surrogate, earlier)
         sampler = StudyProposer(run, log.study, proposer, plan.sampler, own_sampler)
         latency_limit = LatencyLimit(run, plan, *measure) if plan.timed and measure else None

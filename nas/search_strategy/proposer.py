@@ -132,8 +132,9 @@ class Proposer:
         """The networks with the highest expected improvement that could be found, added to `new`."""
         rungs, size, predict_latency = self.rungs, request.size, request.predict_latency
         scored = _most_informative(scored, rungs)
-        best = [scored[i] for i in _ranked(scored, rungs)[:PARENTS]]
-        pool = self._pool([item.candidate for item in best], request, new, rng)
+        ranked = [scored[i].candidate for i in _ranked(scored, rungs)]
+        keeping = [candidate for candidate in ranked if self.budget.keeps(candidate.cost)]  # those of before may not
+        pool = self._pool((keeping or ranked)[:PARENTS], request, new, rng)
         rows = [self._description(item.candidate) for item in scored]
         scores = [item.scores for item in scored]
         surrogate = Surrogate(rows, scores, rungs, pool.rows)
@@ -144,7 +145,11 @@ class Proposer:
         while len(chosen) < size and pool.found:
             keeps = self._cost_levels(scored, rng, predict_latency)
             random_only = not request.polish and len(chosen) % RANDOM_EVERY == RANDOM_EVERY - 1
-            rivals = [e for e, item in zip(expected, scored, strict=True) if keeps(item.candidate)]
+            rivals = [
+                e
+                for e, item in zip(expected, scored, strict=True)
+                if keeps(item.candidate) and self.budget.keeps(item.candidate.cost)
+            ]
             goal = max(rivals, default=min(expected))
             if not chosen:
                 for _ in range(ROUNDS):

@@ -48,7 +48,7 @@ def test_of_one_over_the_budget_the_nearest_that_keeps_it_is_tried() -> None:
     assert over.state == "refused" and over.cost.macs > 12e6 and over.arch == INSIDE
     assert near.state == "complete" and 9e6 < near.cost.macs <= 12e6
     assert [start.note for start in found.plan.starts] == [
-        f"{arch_id(INSIDE)} is over the budget: the nearest point that keeps the budget is tried too", ""
+        f"{arch_id(INSIDE)} is over the budget: the nearest point that keeps the budget is tried", ""
     ]  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_what_an_earlier_search_learnt_is_known(tmp_path: Path) -> None:
     assert [trial.anchor for trial in begun] == [f"first/{trial.arch_id}" for trial in begun]
     first = [[t.score or 0 for t in one.trials if t.wave == 1] for one in (warm, cold)]
     assert sum(first[0]) / len(first[0]) > sum(first[1]) / len(first[1])  # no longer at random
-    kept = read_warm_start(open_run(tmp_path / "second")[0])
+    kept = read_warm_start(*open_run(tmp_path / "second"))
     assert [trial.arch_id for trial in kept] == [trial.arch_id for trial in earlier.trials]
 
 
@@ -107,8 +107,28 @@ def test_what_was_scored_otherwise_is_refused(tmp_path: Path) -> None:
     with pytest.raises(nas.Error, match="its dataset is another"):
         nas.search(LOWRES, "25MFLOPs", worth, trials=2, warm_start=tmp_path / "empty")
     nas.search({"width": [8, 16]}, evaluate=lambda one, _rung: float(one["width"]), trials=1, run=tmp_path / "own")
+    with pytest.raises(nas.Error, match="a warm start is for sampler gp, tpe knows no earlier search"):
+        nas.search(LOWRES, "25MFLOPs", worth, trials=2, sampler="tpe", warm_start=tmp_path / "two-rungs")
     with pytest.raises(nas.Error, match="has no trained network in space lowres"):
         nas.search(LOWRES, "25MFLOPs", worth, trials=2, warm_start=tmp_path / "own")
+
+
+def test_what_is_over_the_new_budget_leads_nowhere(tmp_path: Path) -> None:
+    """Of an earlier search under a wider budget the best are no parents: they are out of reach."""
+    nas.search(LOWRES, "50MFLOPs", worth, trials=24, run=tmp_path / "wide")
+    warm = nas.search(LOWRES, "12MFLOPs", worth, trials=20, warm_start=tmp_path / "wide", seed=1)
+    cold = nas.search(LOWRES, "12MFLOPs", worth, trials=20, seed=1)
+    scores = [[trial.score or 0 for trial in one.trials] for one in (warm, cold)]
+    assert sum(scores[0]) / len(scores[0]) > sum(scores[1]) / len(scores[1])
+
+
+def test_a_copy_that_is_not_the_plans_is_refused(tmp_path: Path) -> None:
+    nas.search(LOWRES, "25MFLOPs", worth, trials=4, run=tmp_path / "first")
+    nas.search(LOWRES, "20MFLOPs", worth, trials=2, warm_start=tmp_path / "first", run=tmp_path / "second")
+    copy = tmp_path / "second" / "warm_start.jsonl"
+    copy.write_text("".join(copy.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(nas.Error, match="is not what .*second was begun with"):
+        nas.search(LOWRES, "20MFLOPs", worth, trials=3, warm_start=tmp_path / "first", run=tmp_path / "second")
 
 
 @pytest.mark.slow
@@ -117,7 +137,7 @@ def test_on_the_command_line(here: Path) -> None:
     asked = ["search", "--budget", "3MFLOPs", "--workers", "1", "--space", "lowres"]
     first = nas_here(*asked, "--trials", "3", "--run", "first", "--start", "mine.json")
     assert first.returncode == 0, first.stderr
-    assert "mine.json is not in space lowres: the nearest point that keeps the budget is tried too" in first.stderr
+    assert "mine.json is not in space lowres: the nearest point that keeps the budget is tried" in first.stderr
     assert "near mine.json" in first.stdout
     second = nas_here(*asked, "--trials", "4", "--run", "second", "--warm-start", "runs/first")
     assert second.returncode == 0, second.stderr
