@@ -127,7 +127,7 @@ def test_a_copy_that_is_not_the_plans_is_refused(tmp_path: Path) -> None:
     nas.search(LOWRES, "20MFLOPs", worth, trials=2, warm_start=tmp_path / "first", run=tmp_path / "second")
     copy = tmp_path / "second" / "warm_start.jsonl"
     copy.write_text("".join(copy.read_text().splitlines(keepends=True)[:2]))
-    with pytest.raises(nas.Error, match="is not what .*second was begun with"):
+    with pytest.raises(nas.Error, match=r"is not what .*second was begun with"):
         nas.search(LOWRES, "20MFLOPs", worth, trials=3, warm_start=tmp_path / "first", run=tmp_path / "second")
 
 
