@@ -133,7 +133,7 @@ class Proposer:
         rungs, size, predict_latency = self.rungs, request.size, request.predict_latency
         scored = _most_informative(scored, rungs)
         ranked = [scored[i].candidate for i in _ranked(scored, rungs)]
-        keeping = [candidate for candidate in ranked if self.budget.keeps(candidate.cost)]  # those of before may not
+        keeping = [candidate for candidate in ranked if self.budget.keeps(candidate.cost)]
         pool = self._pool((keeping or ranked)[:PARENTS], request, new, rng)
         rows = [self._description(item.candidate) for item in scored]
         scores = [item.scores for item in scored]
@@ -145,11 +145,7 @@ class Proposer:
         while len(chosen) < size and pool.found:
             keeps = self._cost_levels(scored, rng, predict_latency)
             random_only = not request.polish and len(chosen) % RANDOM_EVERY == RANDOM_EVERY - 1
-            rivals = [
-                e
-                for e, item in zip(expected, scored, strict=True)
-                if keeps(item.candidate) and self.budget.keeps(item.candidate.cost)
-            ]
+            rivals = [e for e, item in zip(expected, scored, strict=True) if keeps(item.candidate)]
             goal = max(rivals, default=min(expected))
             if not chosen:
                 for _ in range(ROUNDS):
@@ -179,7 +175,8 @@ class Proposer:
     def _cost_levels(
         self, scored: Sequence[ScoredCandidate], rng: random.Random, predict_latency: PredictLatency | None
     ) -> Callable[[Candidate], bool]:
-        """What the next choice has to keep: with several objectives, a random level of each cost below its limit.
+        """What the next choice has to keep: the budget, which networks of an earlier search may not; with several
+        objectives, a random level of each cost below its limit.
 
         Latency's level is of what is predicted; while nothing is, there is none.
         """
@@ -195,7 +192,9 @@ class Proposer:
                 all_spent = [spent(item.candidate, name) for item in scored]
                 low, high = math.log1p(min(all_spent)), math.log1p(max(all_spent))  # some networks cost nothing
                 limits[name] = math.expm1(rng.uniform(low, high))
-        return lambda candidate: all(spent(candidate, name) <= limit for name, limit in limits.items())
+        return lambda candidate: (
+            self.budget.keeps(candidate.cost) and all(spent(candidate, name) <= limit for name, limit in limits.items())
+        )
 
 
 def _ranked(scored: Sequence[ScoredCandidate], rungs: int) -> list[int]:
