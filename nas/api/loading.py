@@ -13,17 +13,8 @@ from nas.networks.space import Space, decode, fitted
 from nas.records.plan import Plan
 from nas.records.recipes import Recipes, TrainingPlan
 from nas.records.results import Export, TrainingResult, WeightsInfo
-from nas.records.run_folder import (
-    Run,
-    is_training,
-    open_run,
-    open_training,
-    read_best,
-    read_sessions,
-    read_tallies,
-    read_trials,
-    read_value,
-)
+from nas.records.run_folder import Run, is_training, open_run, open_training, read_best, read_sessions, read_value
+from nas.records.search_files import read_tallies, read_trials
 from nas.records.statistics import Calibration
 from nas.records.timing import Latency
 from nas.records.trial import merit

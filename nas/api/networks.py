@@ -21,9 +21,10 @@ from nas.api.resolve import (
 from nas.api.space_files import write_example
 from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
+from nas.networks.descent import nearest
 from nas.networks.profile import MODULES, Profile
 from nas.networks.profile import profile as profile_of
-from nas.networks.space import Space, fitted, nearest
+from nas.networks.space import Space, fitted
 from nas.records.plan import Budget, Meter
 from nas.records.run_folder import Run, is_training, write_value
 from nas.records.timing import Measurement

@@ -20,7 +20,8 @@ from nas.networks.graph import Cost
 from nas.networks.plain_space import plain_space
 from nas.networks.space import Space, decode, fitted, sample
 from nas.records.plan import BUDGET_HELP, FRONT_KEEP, Budget, Plan, filled, parse_budget
-from nas.records.run_folder import Restore, Run, free_name, open_run, read_trials
+from nas.records.run_folder import Run, free_name, open_run
+from nas.records.search_files import Restore, read_trials
 from nas.records.trial import Trial, identity, restored
 from nas.serialization import from_json
 from search_spaces import ANCHORS, BASELINE, SPACES

@@ -48,7 +48,8 @@ from nas.records.plan import (
     Rung,
     default_trials,
 )
-from nas.records.run_folder import Restore, Run, create, digest_of, is_calibration, open_run, read_trials
+from nas.records.run_folder import Run, create, is_calibration, open_run
+from nas.records.search_files import Restore, digest_of, read_trials
 from nas.records.timing import Latency
 from nas.records.trial import Costs, Trial, restored
 from nas.reports.comparison import Result

@@ -8,9 +8,11 @@ from pathlib import Path
 from nas.api.resolve import architecture, network_name, restore_of
 from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
-from nas.networks.space import Space, encode, holds, nearest, sample
+from nas.networks.descent import nearest
+from nas.networks.space import Space, encode, holds, sample
 from nas.records.plan import Plan
-from nas.records.run_folder import is_training, open_run, read_trials
+from nas.records.run_folder import is_training, open_run
+from nas.records.search_files import read_trials
 from nas.records.trial import Costs, Trial, merit
 from nas.serialization import from_json, to_json
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from nas.errors import Error
 from nas.networks.architecture import cost_or_unbuildable
+from nas.networks.descent import least
 from nas.networks.graph import UNBUILDABLE, Cost
-from nas.networks.space import Label, Space, axes, least, sample, size
+from nas.networks.space import Label, Space, axes, sample, size
 
 DRAWS = 2_000
 

@@ -1,4 +1,4 @@
-"""runs/NAME/: the only reader and writer of a run's folder, of a search or of a full training.
+"""runs/NAME/: its files, and who reads and writes them: this module, and `search_files` the lines of a search.
 
     plan.json       what was asked; written again where a search is extended
     trials.jsonl    a line for each finished trial: the record of the run, from which everything else follows
@@ -24,29 +24,25 @@ What a process that is killed leaves behind: see atomic_files.py.
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
 from nas.errors import Error
-from nas.networks.space import Choices
 from nas.records.atomic_files import append_line, drop_torn_line, lines_of, put_whole, values_of
 from nas.records.plan import Plan
 from nas.records.recipes import TrainingPlan
 from nas.records.results import History, Session
-from nas.records.timing import Latency
-from nas.records.trial import Score, Trial, restored
-from nas.serialization import from_data, from_json, to_data, to_json
+from nas.records.trial import Trial
+from nas.serialization import from_json, to_data, to_json
 
 T = TypeVar("T")
-Restore: TypeAlias = Callable[[Trial], Trial]
 
 
 PLAN_OF_TRAINING = ("training", "course")  # the second: before 0.17
@@ -198,142 +194,6 @@ def locked(run: Run) -> Iterator[None]:
             if left.suffix[1:].isdecimal() and left.is_file():
                 left.unlink(missing_ok=True)
         yield
-
-
-def read_trials(run: Run, restore: Restore = restored) -> tuple[list[Trial], list[str]]:
-    """The trials on disk by index, and a line for each record that cannot be read.
-
-    `restore` gives a record, whose network is plain data as read, its network; it raises Error where that is not
-    the record's. A torn last line, which is what a killed process leaves, is passed over in silence.
-    """
-    return _trials_in(run.path / "trials.jsonl", restore)
-
-
-def _trials_in(file: Path, restore: Restore) -> tuple[list[Trial], list[str]]:
-    try:
-        lines = file.read_bytes().split(b"\n")
-    except OSError as error:
-        return [], [f"{file} cannot be read: {error.strerror}"]
-    found: dict[int, Trial] = {}
-    problems = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            trial = restore(from_json(Trial, line.decode()))
-        except ValueError as error:
-            if number == len(lines):  # what follows the last newline is empty, or torn
-                break
-            problems.append(f"{file} line {number} is no trial: {error}")
-            continue
-        if trial.index in found:
-            problems.append(f"{file} line {number} repeats trial {trial.index}")
-        found.setdefault(trial.index, trial)
-    return [found[index] for index in sorted(found)], problems
-
-
-def read_warm_start(run: Run, plan: Plan, restore: Restore = restored) -> list[Trial]:
-    """The trials that the sampler knows from the beginning; none where the plan begins with nothing. Raises Error where
-    they cannot be read, or are not those of the plan."""
-    if not plan.warm_start:
-        return []
-    found, problems = _trials_in(run.warm_start, restore)
-    if problems:
-        raise Error(problems[0])
-    if digest_of(found) != plan.warm_start.rpartition(" ")[2]:
-        raise Error(f"{run.warm_start} is not what {run.path} was begun with; put it back, or begin a new run")
-    return found
-
-
-def digest_of(trials: Sequence[Trial]) -> str:
-    """Of what is known from an earlier search."""
-    return hashlib.sha256("".join(to_json(trial, own=repr) for trial in trials).encode()).hexdigest()[:12]
-
-
-def append_trial(run: Run, trial: Trial) -> None:
-    """Puts `trial` on disk. Needs the run's lock."""
-    append_line(run.path / "trials.jsonl", to_json(trial, own=repr))
-
-
-def append_score(run: Run, index: int, arch_id: str, score: Score) -> None:
-    """Puts the score of a rung on disk, of a trial that has not ended. Needs the run's lock."""
-    file = run.path / "work" / "scores.jsonl"
-    file.parent.mkdir(exist_ok=True)
-    append_line(file, json.dumps([index, arch_id, to_data(score)]))
-
-
-def read_scores(run: Run) -> dict[tuple[int, str, int], Score]:
-    """The scores of trials that had not ended, by index, arch_id and rung. What cannot be read is trained again."""
-    found = {}
-    for line in lines_of(run.path / "work" / "scores.jsonl"):
-        with suppress(ValueError):
-            index, arch_id, data = json.loads(line)
-            score = from_data(Score, data)
-            found[index, arch_id, score.rung] = score
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A latency as it was measured, and of which network of which wave."""
-
-    wave: int
-    arch_id: str
-    latency: Latency
-    arch: Any
-
-
-def append_measured(run: Run, measured: Measured) -> None:
-    """Puts a latency on disk. Needs the run's lock."""
-    append_line(run.path / "latencies.jsonl", to_json(measured, own=repr))
-
-
-def read_measured(run: Run) -> list[Measured]:
-    """The latencies on disk, in the order measured, networks as plain data. What cannot be read is measured anew."""
-    return [measured for line in lines_of(run.path / "latencies.jsonl") for measured in values_of(Measured, line)]
-
-
-def append_tally(run: Run, wave: int, tally: Mapping[str, float]) -> None:
-    """Puts on disk how many networks `wave` is to train, or, once that is known, how many were looked at for it.
-
-    Needs the run's lock.
-    """
-    append_line(run.path / "proposed.jsonl", json.dumps([wave, tally]))
-
-
-def read_tallies(run: Run) -> dict[int, dict[str, float]]:
-    """How many networks were looked at for each wave, and how many of them were refused, by why.
-
-    Of a wave that was not proposed to its end, only how many were asked for.
-    """
-    found = {}
-    for line in lines_of(run.path / "proposed.jsonl"):
-        with suppress(ValueError):
-            wave, tally = json.loads(line)
-            found[int(wave)] = {_OLD_TALLIES.get(name, str(name)): number for name, number in tally.items()}
-    return found
-
-
-_OLD_TALLIES = {  # as they were called before 0.17
-    "over the budget": "over_budget",
-    "hopeless": "predicted_too_slow",
-    "too slow": "measured_too_slow",
-    "let in": "accepted",
-    "forecast error": "predictor_error",
-}
-
-
-def append_proposals(run: Run, wave: int, again: int, proposals: Sequence[Choices]) -> None:
-    """Puts on disk which networks were proposed for `wave`, which had asked `again` times before. Needs the lock."""
-    append_line(run.path / "proposals.jsonl", json.dumps([wave, again, proposals]))
-
-
-def read_proposals(run: Run) -> dict[tuple[int, int], list[Choices]]:
-    """The networks that were proposed, by wave and by how often it had asked before."""
-    found = {}
-    for line in lines_of(run.path / "proposals.jsonl"):
-        with suppress(ValueError):
-            wave, again, proposals = json.loads(line)
-            found[int(wave), int(again)] = proposals
-    return found
 
 
 def append_session(run: Run, session: Session) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 from nas.records.pareto import front, hypervolume, point
 from nas.records.plan import Plan
-from nas.records.run_folder import Run, read_tallies
+from nas.records.run_folder import Run
+from nas.records.search_files import read_tallies
 from nas.records.timing import Latency
 from nas.records.trial import Trial, merit
 from nas.reports.tables import FLOPS_ARE, console_of, ending, print_table, say

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from nas.execution.jobs import Stopped
 from nas.records.plan import Plan
-from nas.records.run_folder import append_tally, read_tallies
+from nas.records.search_files import append_tally, read_tallies
 from nas.search_strategy.candidates import Candidate, PredictLatency
 from nas.search_strategy.latency_limit import LatencyLimit
 from nas.search_strategy.progress import Halt, ProgressTracker

@@ -21,16 +21,8 @@ from nas.networks.architecture import Arch, cost, cost_or_unbuildable
 from nas.networks.space import Space, axes, encode
 from nas.records.plan import LONGER, Plan, Recipe, Rung, derived_seed
 from nas.records.recipes import Recipes, References
-from nas.records.run_folder import (
-    Run,
-    RunFailed,
-    append_score,
-    forget_all,
-    read_scores,
-    read_work,
-    write_value,
-    write_work,
-)
+from nas.records.run_folder import Run, RunFailed, forget_all, read_work, write_value, write_work
+from nas.records.search_files import append_score, read_scores
 from nas.records.statistics import Agreement, Calibration, Estimate
 from nas.records.trial import Score, identity
 from nas.search_strategy.candidates import Candidate, Request

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from nas.errors import Error
 from nas.networks.architecture import Arch
+from nas.networks.descent import least
 from nas.networks.graph import Cost
-from nas.networks.space import Choices, Space, least
+from nas.networks.space import Choices, Space
 from nas.records.plan import Budget
 from nas.records.trial import Costs, Trial
 

@@ -13,7 +13,8 @@ from nas.execution.jobs import Workers
 from nas.networks.architecture import Anchor, cost_or_unbuildable
 from nas.networks.space import Space, encode
 from nas.records.plan import Plan
-from nas.records.run_folder import Restore, Run, forget_all, read_warm_start, write_best
+from nas.records.run_folder import Run, forget_all, write_best
+from nas.records.search_files import Restore, read_warm_start
 from nas.records.trial import Costs, Trial, identity, merit, restored
 from nas.search_strategy.admission import Admission
 from nas.search_strategy.asynchronous import search_as_workers_are_free
@@ -52,9 +53,9 @@ def search(
 
     No network over the budget is trained, and none over a limit on paper is measured. A candidate that raises is a
     failed trial, with its traceback. Ends early where no new network keeps the budget, or where `halt` says so.
-    `restore`: see `nas.records.run_folder.read_trials`. `measure`: what gives the latency of a network, and the network
-    that latencies are scaled by; needed where the plan asks for latency. `own_sampler`: makes the sampler, where the
-    plan names one of the user's own. `callbacks`: called as Optuna calls its own.
+    `restore`: see `nas.records.search_files.read_trials`. `measure`: what gives the latency of a network, and the
+    network that latencies are scaled by; needed where the plan asks for latency. `own_sampler`: makes the sampler,
+    where the plan names one of the user's own. `callbacks`: called as Optuna calls its own.
 
     Raises RunFailed after three failures in a row or where a latency cannot be had, Error where the first answer of all
     shows that what was asked is at fault, RunInUse where another process works in `run`, OSError where the disk

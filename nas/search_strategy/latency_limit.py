@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 from nas.latency.predictor import ENOUGH, LatencyPredictor
 from nas.networks.architecture import Arch
 from nas.records.plan import Plan
-from nas.records.run_folder import Measured, Run, RunFailed, append_measured, read_measured
+from nas.records.run_folder import Run, RunFailed
+from nas.records.search_files import Measured, append_measured, read_measured
 from nas.records.timing import Latency
 from nas.records.trial import identity
 from nas.search_strategy.candidates import PredictLatency

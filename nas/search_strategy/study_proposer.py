@@ -11,7 +11,8 @@ from optuna.samplers import BaseSampler, NSGAIISampler, QMCSampler, RandomSample
 from nas.errors import Error
 from nas.networks.space import decode
 from nas.records.plan import derived_seed
-from nas.records.run_folder import Run, append_proposals, read_proposals
+from nas.records.run_folder import Run
+from nas.records.search_files import append_proposals, read_proposals
 from nas.records.trial import identity
 from nas.search_strategy.candidates import Candidate, Request
 from nas.search_strategy.gp_sampler import ProposerSampler

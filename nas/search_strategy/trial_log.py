@@ -8,21 +8,8 @@ from nas.errors import Error
 from nas.execution.jobs import JobResult
 from nas.networks.space import Space
 from nas.records.plan import Plan
-from nas.records.run_folder import (
-    Restore,
-    Run,
-    RunFailed,
-    append_score,
-    append_trial,
-    forget,
-    locked,
-    open_run,
-    read_scores,
-    read_trials,
-    write_best,
-    write_value,
-    write_work,
-)
+from nas.records.run_folder import Run, RunFailed, forget, locked, open_run, write_best, write_value, write_work
+from nas.records.search_files import Restore, append_score, append_trial, read_scores, read_trials
 from nas.records.timing import Latency
 from nas.records.trial import Score, State, Trial, best
 from nas.search_strategy.candidates import Candidate, candidate_of

@@ -9,7 +9,8 @@ import pytest
 import nas
 from nas.api.loading import trained_run
 from nas.records.plan import Plan
-from nas.records.run_folder import open_run, read_trials
+from nas.records.run_folder import open_run
+from nas.records.search_files import read_trials
 from nas.records.trial import Trial
 from nas.reports.comparison import CalibrationRun, SearchRun, TrainedRun
 from tests.cli import test_cli as cli

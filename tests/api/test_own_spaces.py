@@ -12,7 +12,8 @@ import nas
 from nas.networks.enumeration import every
 from nas.networks.plain_space import plain_space
 from nas.networks.space import axes, decode, encode, sample, size
-from nas.records.run_folder import open_run, read_trials
+from nas.records.run_folder import open_run
+from nas.records.search_files import read_trials
 from tests.cli.test_cli import nas_here
 
 OWN_BLOCK = """

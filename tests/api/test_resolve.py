@@ -6,7 +6,8 @@ import pytest
 
 from nas.api.resolve import architecture
 from nas.api.train import new_training
-from nas.records.run_folder import open_run, read_trials
+from nas.records.run_folder import open_run
+from nas.records.search_files import read_trials
 from search_spaces import ANCHORS
 
 SEARCH = Path(__file__).parents[2] / "runs" / "cifar10-fast-0"

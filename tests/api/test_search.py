@@ -21,7 +21,8 @@ from nas.networks.graph import Map, Wiring
 from nas.networks.space import Space, axes, of, one_of
 from nas.records.pareto import dominates, front, hypervolume, point, ranks
 from nas.records.plan import FRONT_KEEP, PROXY, RUNG_STEPS, Budget, filled
-from nas.records.run_folder import RunFailed, open_run, read_trials
+from nas.records.run_folder import RunFailed, open_run
+from nas.records.search_files import read_trials
 from search_spaces import ANCHORS, LOWRES, lowres
 from tests.cli.test_cli import nas_here
 from tests.conftest import plan_for

@@ -8,7 +8,8 @@ import pytest
 import nas
 from nas.networks.architecture import Arch, arch_id, cost
 from nas.networks.space import encode
-from nas.records.run_folder import create, open_run, read_trials, read_warm_start
+from nas.records.run_folder import create, open_run
+from nas.records.search_files import read_trials, read_warm_start
 from nas.serialization import to_json
 from search_spaces import ANCHORS, LOWRES
 from tests.cli.test_cli import nas_here

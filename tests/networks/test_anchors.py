@@ -9,8 +9,9 @@ import torch
 from nas.models.counting import count, leaves, torchstat
 from nas.models.torch_model import build
 from nas.networks.architecture import arch_id, cost, graph, walk
+from nas.networks.descent import nearest
 from nas.networks.profile import MODULES, cells, published_totals, status, totals
-from nas.networks.space import decode, encode, nearest
+from nas.networks.space import decode, encode
 from search_spaces import ANCHORS, BASELINE, LIGHTWEIGHT, LOWRES, SPACES
 from search_spaces.papers import COMPARED
 

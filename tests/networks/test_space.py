@@ -16,8 +16,9 @@ from nas.models.torch_model import build
 from nas.networks.architecture import Arch, Head, Stage, Stem, arch_id, cost
 from nas.networks.architecture import cost_or_unbuildable as priced
 from nas.networks.blocks import Bottleneck, ShuffleV2
+from nas.networks.descent import least, wander
 from nas.networks.graph import UNBUILDABLE
-from nas.networks.space import Choices, Space, decode, draw, encode, fitted, least, of, one_of, sample, size, wander
+from nas.networks.space import Choices, Space, decode, draw, encode, fitted, of, one_of, sample, size
 from nas.networks.space_summary import summary_of
 from nas.records.plan import Budget
 from nas.serialization import from_json, to_json

@@ -16,9 +16,10 @@ from nas.execution.jobs import Evaluate
 from nas.execution.local import LocalWorkers
 from nas.networks.architecture import Anchor, Arch, Head, arch_id, cost
 from nas.networks.space import Space, of, one_of, sample
-from nas.records import run_folder
+from nas.records import run_folder, search_files
 from nas.records.plan import Budget, Plan, Recipe
-from nas.records.run_folder import Run, RunFailed, create, locked, open_run, read_best, read_trials
+from nas.records.run_folder import Run, RunFailed, create, locked, open_run, read_best
+from nas.records.search_files import read_trials
 from nas.records.trial import Score, Trial, restored
 from nas.search_strategy.candidates import cheapest
 from nas.search_strategy.engine import search
@@ -353,7 +354,7 @@ def test_a_full_disk_ends_the_search_and_keeps_the_run(
         return fake_evaluate(arch, rung, None, tick)[0], arch_id(arch).encode()
 
     plan, calls, run = plan_for(BUDGET), list[object](), tmp_path / "a"
-    write = getattr(run_folder, call)
+    write = getattr(run_folder if call == "write_work" else search_files, call)
 
     def full(*args: object) -> None:
         if len(calls) == nth:

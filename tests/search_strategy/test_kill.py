@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.records.run_folder import open_run, read_trials
+from nas.records.run_folder import open_run
+from nas.records.search_files import read_trials
 from nas.records.trial import Trial
 from tests.conftest import same_outcome
 
