@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from nas.api.resolve import architecture, network_name, restore_of
 from nas.errors import Error
@@ -16,7 +17,7 @@ from nas.records.search_files import read_trials
 from nas.records.trial import Costs, Trial, merit
 from nas.serialization import from_json, to_json
 
-StartLike = str | Path | Arch | Anchor
+StartLike: TypeAlias = str | Path | Arch | Anchor
 BEST = 3  # networks of an earlier search that are trained anew
 
 
