@@ -28,7 +28,17 @@ from nas.serialization import from_data, to_data
 from nas.training.augmentation import augmented_by_policy, mixed
 from nas.training.datasets import Data, Images
 from nas.training.muon import sgd
-from nas.training.step import Diverged, Tick, augmented, device, keep_freed_memory, logits_of, normalised, precision
+from nas.training.step import (
+    Diverged,
+    Tick,
+    augmented,
+    device,
+    keep_freed_memory,
+    logits_of,
+    normalised,
+    precision,
+    trainable,
+)
 
 
 @dataclass(slots=True)
@@ -52,7 +62,7 @@ def new_learner(plan: TrainingPlan, seed: int) -> Learner:
     torch.set_num_threads(1)
     keep_freed_memory()
     torch.manual_seed(derived_seed(seed, "weights"))
-    model = build(plan.arch).to(device()).to(memory_format=torch.channels_last)
+    model = trainable(plan.arch).to(memory_format=torch.channels_last)
     training = plan.training
     decayed, spared = _decayed(model, training.decay)
     parts = [(decayed, training.weight_decay), (spared, 0.0)]

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
-from nas.models.torch_model import build
 from nas.networks.architecture import Arch, arch_id
 from nas.records.plan import Plan, derived_seed
 from nas.records.recipes import TrainingPlan
 from nas.records.trial import Score
 from nas.training.datasets import Data, load, shrunk
-from nas.training.step import Tick, device, optimiser_of, top1, train
+from nas.training.step import Tick, device, optimiser_of, top1, train, trainable
 
 loaded = cache(load)  # a process reads its dataset once
 
@@ -44,7 +43,7 @@ class Proxy:
         data = images_for(plan)
         name = arch_id(arch)
         torch.manual_seed(derived_seed(plan.seed, name))
-        model = build(arch).to(device())
+        model = trainable(arch)
         optimiser = optimiser_of(model, recipe)
         for number in range(_restored(state, rung, model, optimiser), rung + 1):
             score = self._train(name, model, optimiser, data, number, tick)

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nas.models.torch_model import build
+from nas.networks.architecture import Arch
 from nas.records.optimisers import share_of_lr
 from nas.records.plan import Recipe
 from nas.training.datasets import Data, Images
+from nas.training.depthwise import with_fast_gradients
 from nas.training.muon import sgd
 
 Tick: TypeAlias = Callable[[int], None]
@@ -45,6 +48,11 @@ def device() -> torch.device:
 def cards() -> int:
     """How many GPUs there are."""
     return torch.cuda.device_count()
+
+
+def trainable(arch: Arch) -> nn.Module:
+    """The untrained module of `arch`, on the device, made to be trained fast."""
+    return with_fast_gradients(build(arch)).to(device())
 
 
 @cache
