@@ -1,7 +1,9 @@
 """What several tests share: a space and recipe small enough to search in seconds, evaluators that do not train."""
 
 import os
+import tempfile
 
+os.environ.setdefault("XDG_CACHE_HOME", f"{tempfile.gettempdir()}/nas-tests-{os.getuid()}")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads of several test processes would fight for cores
 
 import random

@@ -34,7 +34,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "measure_threads": (1, 4_096),
     "cpus": (0, 4_096),
     "gpus": (0, 1_024),
-    "resolution": (1, 65_536),
+    "resolution": (8, 512),
     "classes": (1, 1_000_000),
     "port": (1, 65_535),
     "time_limit": (0, math.inf),

@@ -9,6 +9,7 @@ from nas.api.arguments import checked
 from nas.api.loading import check_images, resumable, trained_run
 from nas.api.resolve import (
     RESOLUTION,
+    Read,
     SpaceLike,
     absolute,
     budget_of,
@@ -16,6 +17,7 @@ from nas.api.resolve import (
     first_of,
     fitted_to_dataset,
     folder_of,
+    images_of,
     named,
     new_folder,
     on_paper,
@@ -23,7 +25,7 @@ from nas.api.resolve import (
 )
 from nas.errors import Error
 from nas.networks.space import Space
-from nas.records.plan import COMPARED, PROXIES, PROXY, Budget, Plan, Recipe, filled, longer
+from nas.records.plan import COMPARED, PROXIES, PROXY, Budget, Plan, Reading, Recipe, filled, longer
 from nas.records.recipes import Recipes, Reference, References
 from nas.records.run_folder import Run, create, read_sessions, read_value, write_value
 from nas.records.statistics import Calibration
@@ -43,7 +45,10 @@ def calibrate(
     *,
     dataset: str = "digits",
     data: str | Path | None = None,
+    resolution: int | None = None,
     flip: bool = True,
+    groups: str | None = None,
+    skip_bad: bool = False,
     space: SpaceLike = "lightweight",
     networks: int = 10,
     proxies: Sequence[str] = (),
@@ -54,6 +59,7 @@ def calibrate(
     resume: str | Path | None = None,
     workers: int | None = None,
     halt: "Halt | None" = None,
+    read: Read = lambda *_: None,
     started: Callable[[Path, Plan], None] = lambda *_: None,
     watch: Callable[[str, int, int], None] = lambda *_: None,
 ) -> CalibrationRun:
@@ -61,10 +67,10 @@ def calibrate(
 
     `networks` of `space`, as different as can be, that keep `budget`, are trained on `dataset` by each proxy, and for
     `epochs` over `images`. Or `trained`, the folders of full trainings that have ended, say which networks and images,
-    and are what the proxies are compared with. `run`: the folder that keeps all of it, by default a new one in runs/;
-    `resume`: one that is resumed. `workers`: trainings side by side, by default one a core. `started` is called with
-    the folder and the plan as soon as they are on disk; `watch` with a training's name, images trained on, and images
-    in all.
+    and are what the proxies are compared with. `resolution`, `groups`, `skip_bad`, `read`: as of `nas.search`. `run`:
+    the folder that keeps all of it, by default a new one in runs/; `resume`: one that is resumed. `workers`: trainings
+    side by side, by default one a core. `started` is called with the folder and the plan as soon as they are on disk;
+    `watch` with a training's name, images trained on, and images in all.
 
     Raises Error where the request cannot be met, RunFailed where a network cannot be trained, KeyboardInterrupt
     where `halt` was asked to end it.
@@ -84,8 +90,9 @@ def calibrate(
         folder, plan, where, recipes = _against([Path(path) for path in trained], data, proxies, seed, run)
     else:
         folder, plan, where, recipes = _begun(
-            budget, absolute(dataset), folder_of(data), space, networks, proxies, images, epochs, seed, run, flip
-        )
+            budget, absolute(dataset), folder_of(data), space, networks, proxies, images, epochs, seed, run, flip,
+            resolution, Reading(groups or "", skip_bad), read,
+        )  # fmt: skip
     found = read_value(folder, "calibration", Calibration)
     if found is None:
         candidates = networks_of(plan, where, recipes, first_of(plan))
@@ -109,25 +116,27 @@ def _begun(
     seed: int,
     run: str | Path | None,
     flip: bool,
+    resolution: int | None,
+    reading: Reading,
+    read: Read,
 ) -> tuple[Run, Plan, Space, Recipes]:
     """A new run that compares `proxies` with `epochs` over `images`."""
     if networks < 3 or images < 1 or epochs < 1:
         raise Error(f"a calibration needs 3 networks, 1 image and 1 epoch, got {networks}, {images}, {epochs}")
-    on_paper(budget_of(budget, RESOLUTION, 10))
+    on_paper(budget_of(budget, resolution or RESOLUTION, 10))
     if run is not None and Path(run).exists():
         raise Error(f"{run} exists already; go on with resume, or name another run")
     shorter, template = _proxies(proxies), space_of(space)
 
     from nas.search_strategy.calibration import diverse
-    from nas.training.proxy import loaded
 
-    held = loaded(dataset, data)
+    held = images_of(dataset, data, resolution, reading, read)
     whole = [*shorter, longer(PROXY, images, epochs, LONGER_VAL)]
     recipes = Recipes(tuple(filled(recipe, len(held.train), len(held.val)) for recipe in whole))
     _check_shorter(recipes.recipes[:-1], recipes.recipes[-1].images, "raise --epochs or --images")
     limits = budget_of(budget, held.resolution, len(held.classes))
-    plan = Plan(limits, dataset, template.name, "", networks, seed, PROXY, RESOLUTION, 10, flip=flip)
-    plan, where = fitted_to_dataset(plan, data, template)
+    plan = Plan(limits, dataset, template.name, "", networks, seed, PROXY, RESOLUTION, 10, flip=flip, reading=reading)
+    plan, where = fitted_to_dataset(plan, data, template, held.resolution)
     diverse(plan, where, networks, first_of(plan))  # raises where there are not as many
     folder = create(_run_folder(run, f"calibration-{dataset.split('/')[-1]}-{budget_text(budget)}"), plan)
     write_value(folder, "recipes", recipes)
@@ -163,7 +172,7 @@ def _against(
     from nas.training.proxy import loaded
 
     where_data = folder_of(data) or asked.data
-    held = loaded(asked.dataset, where_data)
+    held = loaded(asked.dataset, where_data, asked.arch.resolution, asked.reading)
     for path, row in zip(trained, rows, strict=True):
         then = row.training_plan.arch.resolution, row.training_plan.arch.classes
         check_images(path, asked.dataset, held, then, row.training_plan.images_digest)
@@ -171,8 +180,11 @@ def _against(
     _check_shorter(recipes.recipes, goals.images, "leave it out, by --proxy")
     most = Budget(macs=max(row.outcome.cost.macs for row in rows))
     template = SPACES["lightweight"]
-    plan = Plan(most, asked.dataset, template.name, "", len(rows), seed, PROXY, RESOLUTION, 10, flip=asked.flip)
-    plan, where = fitted_to_dataset(plan, where_data, template)
+    plan = Plan(
+        most, asked.dataset, template.name, "", len(rows), seed, PROXY, RESOLUTION, 10, flip=asked.flip,
+        reading=asked.reading,
+    )  # fmt: skip
+    plan, where = fitted_to_dataset(plan, where_data, template, held.resolution)
     folder = create(_run_folder(run, f"calibration-{asked.dataset.split('/')[-1]}-{asked.training.name}"), plan)
     write_value(folder, "recipes", recipes)
     return folder, plan, where, recipes

@@ -10,10 +10,19 @@ from nas.api.resolve import absolute, architecture, folder_of, restore_in, resto
 from nas.errors import Error, Notice
 from nas.networks.architecture import Arch, arch_id
 from nas.networks.space import Space, decode, fitted
-from nas.records.plan import Plan
+from nas.records.plan import READING, Plan
 from nas.records.recipes import Recipes, TrainingPlan
 from nas.records.results import Export, TrainingResult, WeightsInfo
-from nas.records.run_folder import Run, is_training, open_run, open_training, read_best, read_sessions, read_value
+from nas.records.run_folder import (
+    Run,
+    is_training,
+    open_run,
+    open_training,
+    read_best,
+    read_sessions,
+    read_value,
+    write_split,
+)
 from nas.records.search_files import read_tallies, read_trials
 from nas.records.statistics import Calibration
 from nas.records.timing import Latency
@@ -152,7 +161,7 @@ def _made(arch: Arch, fits: bool, dataset: str | None, folder: str | None, file:
 
     if dataset is None:
         raise Error(f"{file} does not say how images are prepared; give --dataset, for which it was trained")
-    images = loaded(absolute(dataset), folder)
+    images = loaded(absolute(dataset), folder, arch.resolution, READING)
     if fits:
         arch = replace(arch, classes=len(images.classes))
     if arch.classes != len(images.classes):
@@ -199,10 +208,17 @@ def resumable(path: Path, data: str | Path | None, space: Space | None = None) -
 
     if data:
         plan = replace(plan, data=folder_of(data))
-    check_images(
-        path, plan.dataset, loaded(plan.dataset, plan.data), (plan.resolution, plan.classes), plan.images_digest
-    )
+    images = loaded(plan.dataset, plan.data, plan.resolution, plan.reading)
+    check_images(path, plan.dataset, images, (plan.resolution, plan.classes), plan.images_digest)
     return folder, plan, where
+
+
+def keep_split(run: Run, asked: Plan | TrainingPlan) -> None:
+    """Writes which picture is in which part into the run, where the split is ours: split.csv."""
+    from nas.training.proxy import images_for
+
+    if asked.dataset.startswith("folder:") and (split := images_for(asked).split):
+        write_split(run, split)
 
 
 def check_images(path: Path, dataset: str, images: "Data", then: tuple[int, int], digest: str) -> None:

@@ -4,6 +4,7 @@ machine, `nas.measure`.
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,9 +12,9 @@ from nas.api.arguments import checked
 from nas.api.resolve import (
     RESOLUTION,
     SpaceLike,
-    anchor_names,
     architecture,
     budget_of,
+    fitting,
     network_name,
     on_paper,
     space_of,
@@ -24,6 +25,7 @@ from nas.networks.architecture import Anchor, Arch
 from nas.networks.descent import nearest
 from nas.networks.profile import MODULES, Profile
 from nas.networks.profile import profile as profile_of
+from nas.networks.sizes import for_images
 from nas.networks.space import Space, fitted
 from nas.records.plan import Budget, Meter
 from nas.records.run_folder import Run, is_training, write_value
@@ -42,19 +44,23 @@ class SpaceFigures(NamedTuple):
     budget: Budget | None
 
 
-def anchors() -> list[Anchor]:
-    """Every published network, with what its paper prints."""
-    return list(ANCHORS.values())
+@checked
+def anchors(resolution: int | None = None) -> list[Anchor]:
+    """Every published network, with what its paper prints; or those for images of `resolution` x `resolution`, as they
+    are trained on such."""
+    if resolution is None:
+        return list(ANCHORS.values())
+    return [replace(one, arch=for_images(one.arch, resolution, one.arch.classes)) for one in fitting(resolution)]
 
 
 @checked
-def projections(space: SpaceLike) -> list[tuple[Anchor, Arch]]:
-    """The published networks made for such images, each with the nearest point of `space`: itself, where it is one."""
-    template, rows = space_of(space), []
-    for anchor in ANCHORS.values():
-        if anchor.arch.resolution == RESOLUTION and not anchor.reference:
-            where = fitted(template, RESOLUTION, anchor.arch.classes)
-            rows.append((anchor, nearest(where, anchor.arch, random.Random(0))))
+def projections(space: SpaceLike, resolution: int | None = None) -> list[tuple[Anchor, Arch]]:
+    """The published networks for such images, 32x32 or of `resolution`, each with the nearest point of `space`: itself,
+    where it is one."""
+    template, rows, side = space_of(space), [], resolution or RESOLUTION
+    for anchor in anchors(side):
+        where = fitted(template, side, anchor.arch.classes)
+        rows.append((anchor, nearest(where, anchor.arch, random.Random(0))))
     return rows
 
 
@@ -108,9 +114,10 @@ def space(
     name: SpaceLike | None = None,
     budget: str | Sequence[str] | Budget | None = None,
     *,
+    resolution: int | None = None,
     write: str | Path | None = None,
 ) -> SpaceFigures:
-    """What a search space holds, and how much of it keeps `budget`.
+    """What a search space holds, and how much of it keeps `budget`, on images of 32x32 or of `resolution`.
 
     `name`: of ours, FILE.py:NAME, or a space as a value. `write`: a file that does not exist yet; a commented example,
     called SPACE in it, is written there first, and is what is looked at. Raises Error where a name is unknown.
@@ -123,8 +130,9 @@ def space(
         name = write_example(Path(write))
     elif name is None:
         raise Error(f"name a space: one of {', '.join(SPACES)}, or FILE.py:NAME")
-    where = fitted(space_of(name), RESOLUTION, 10)
-    limits = on_paper(budget_of(budget, RESOLUTION, 10)) if budget is not None else None
+    side = resolution or RESOLUTION
+    where = fitted(space_of(name), side, 10)
+    limits = on_paper(budget_of(budget, side, 10)) if budget is not None else None
     return SpaceFigures(where, summary_of(where, limits.use if limits else None), limits)
 
 
@@ -160,7 +168,7 @@ def measure(
     """
     meter = Meter(reference, device, measure_command, runtime, threads, batch, seconds, precision, timeout)
     asked = [networks] if isinstance(networks, str | Path | Arch | Anchor) else list(networks)
-    asked += anchor_names(resolution) if anchors else []
+    asked += [anchor.name for anchor in fitting(resolution)] if anchors else []
     if not asked:
         raise Error("name a network: an anchor, an arch.json, a run's folder or RUN/ID; or give --anchors")
     names = [network_name(one) for one in asked]

@@ -11,23 +11,29 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from nas.api.space_files import space_in_file
 from nas.errors import Error, shown
 from nas.networks.architecture import Anchor, Arch, arch_id, cost, cost_or_unbuildable
 from nas.networks.graph import Cost
 from nas.networks.plain_space import plain_space
-from nas.networks.space import Space, decode, fitted, sample
-from nas.records.plan import BUDGET_HELP, FRONT_KEEP, Budget, Plan, filled, parse_budget
+from nas.networks.sizes import SEEN, SMALL, for_images
+from nas.networks.space import Space, decode, fitted, has_sides, sample, sides
+from nas.records.plan import BUDGET_HELP, FRONT_KEEP, READING, Budget, Plan, Reading, filled, parse_budget
 from nas.records.run_folder import Run, free_name, open_run
 from nas.records.search_files import Restore, read_trials
 from nas.records.trial import Trial, identity, restored
 from nas.serialization import from_json
 from search_spaces import ANCHORS, BASELINE, SPACES
 
+if TYPE_CHECKING:
+    from nas.training.datasets import Data
+
 RUNS = Path("runs")  # where runs lie that are given no folder
-RESOLUTION = 32  # of the anchors that a search compares with
+RESOLUTION = SMALL  # of images where nothing else is said
+Read: TypeAlias = Callable[[str, int, int], None]
+"""Called with what is read of a folder's pictures, how many have been read, and of how many."""
 SpaceLike: TypeAlias = str | Space | Mapping[str, Any] | Sequence[Any]
 """A space by name or as a value; see `space_of`."""
 T = TypeVar("T")
@@ -89,14 +95,17 @@ def architecture(
     """The network called `network`: an anchor, the file of an architecture, the best of the run in that folder, or, as
     RUN/ID, the one of that search whose id begins so. Or the one that is given.
 
-    `resolution`, `classes`: for images other than its own.
+    `resolution`, `classes`: for images other than its own. An anchor that was made for small ones halves larger ones
+    first, as `nas.networks.sizes` says; any other network stays as it is.
     """
-    if isinstance(network, Arch | Anchor):
-        return _for_images(network.arch if isinstance(network, Anchor) else network, resolution, classes)
+    if isinstance(network, Anchor):
+        return _anchor_for(network.arch, resolution, classes)
+    if isinstance(network, Arch):
+        return _for_images(network, resolution, classes)
     network, path = str(network), Path(network)
     if network in ANCHORS:
-        arch = ANCHORS[network].arch
-    elif path.suffix == ".json" or (network and os.path.isdir(path)):  # False, too, for a name that is too long
+        return _anchor_for(ANCHORS[network].arch, resolution, classes)
+    if path.suffix == ".json" or (network and os.path.isdir(path)):  # False, too, for a name that is too long
         file = path / "best" / "arch.json" if os.path.isdir(path) else path
         try:
             text = file.read_text()
@@ -108,6 +117,11 @@ def architecture(
     else:
         arch = named({name: anchor.arch for name, anchor in ANCHORS.items()}, network, "network")
     return _for_images(arch, resolution, classes)
+
+
+def _anchor_for(arch: Arch, resolution: int | None, classes: int | None) -> Arch:
+    resolution = arch.resolution if resolution is None else resolution
+    return for_images(arch, resolution, arch.classes if classes is None else classes)
 
 
 def _for_images(arch: Arch, resolution: int | None, classes: int | None) -> Arch:
@@ -172,12 +186,12 @@ def anchor_costs(resolution: int, classes: int) -> dict[str, Callable[[], Cost]]
     """What each anchor costs on such images: a budget may be given by name."""
 
     def spent(anchor: Anchor) -> Cost:
-        if anchor.arch.resolution != resolution:
-            small = f"{anchor.name}-{resolution}"
+        if not trains_at(anchor.arch, resolution):
+            small = f"{anchor.name}-{SMALL}"
             hint = f"did you mean {small}?" if small in ANCHORS else "give a number"
             side = anchor.arch.resolution
             raise Error(f"budget {anchor.name!r} is a network for {side}x{side}, not {resolution}; {hint}")
-        return cost(replace(anchor.arch, classes=classes))
+        return cost(for_images(anchor.arch, resolution, classes))
 
     return {name: partial(spent, anchor) for name, anchor in ANCHORS.items()}
 
@@ -210,24 +224,21 @@ def anchor_of(anchor: str | Anchor, plan: Plan | None) -> Anchor:
     found = named(ANCHORS, anchor, "anchor")
     if plan is None:
         return found
-    return replace(found, arch=_for_images(found.arch, plan.resolution, plan.classes))
+    return replace(found, arch=for_images(found.arch, plan.resolution, plan.classes))
 
 
 def anchors_for(plan: Plan) -> list[Anchor]:
-    """The anchors that were made for images like the plan's, at its resolution and classes; the baseline first, then
-    what the user begins with.
+    """The anchors for images like the plan's, at its resolution and classes; the baseline first, then what the user
+    begins with.
 
     Of a space that names its family's, those and the baseline.
     """
     family = SPACES[plan.space].anchors if plan.space in SPACES else ()
-    rows = [
-        anchor
-        for anchor in ANCHORS.values()
-        if anchor.arch.resolution == RESOLUTION
-        and (anchor.name in (BASELINE, *family) if family else not anchor.reference)
-    ]
+    # The space's points are its family as it is at 32x32, larger images halved first: not as it was made for 224x224.
+    rows = [ANCHORS[name] for name in (BASELINE, *family)] if family else fitting(plan.resolution)
     rows.sort(key=lambda anchor: anchor.name != BASELINE)
-    return with_starts([replace(a, arch=_for_images(a.arch, plan.resolution, plan.classes)) for a in rows], plan)
+    fitted_rows = [replace(a, arch=for_images(a.arch, plan.resolution, plan.classes)) for a in rows]
+    return with_starts(fitted_rows, plan)
 
 
 def with_starts(anchors: Sequence[Anchor], plan: Plan) -> list[Anchor]:
@@ -243,10 +254,22 @@ def first_of(plan: Plan) -> list[Arch]:
     return [baseline] if plan.budget.keeps(cost(baseline)) else []
 
 
-def anchor_names(resolution: int | None) -> list[str]:
-    """The anchors that were made for images of `resolution`, or of RESOLUTION."""
+def fitting(resolution: int | None) -> list[Anchor]:
+    """The anchors for images of `resolution`, or of RESOLUTION, but for those to compare with only.
+
+    Larger images are for those made for 224x224, and for those made for small ones that have no such counterpart.
+    """
     side = resolution or RESOLUTION
-    return [name for name, anchor in ANCHORS.items() if anchor.arch.resolution == side and not anchor.reference]
+    found = [anchor for anchor in ANCHORS.values() if not anchor.reference and trains_at(anchor.arch, side)]
+    if side > SEEN:
+        made = {anchor.name for anchor in found if anchor.arch.resolution != SMALL}
+        found = [anchor for anchor in found if anchor.name.removesuffix(f"-{SMALL}") not in made - {anchor.name}]
+    return found
+
+
+def trains_at(arch: Arch, resolution: int) -> bool:
+    """Whether a published network is for such images: made for small ones, or these are large enough for it."""
+    return arch.resolution in (SMALL, resolution) or resolution > SEEN
 
 
 def on_paper(budget: Budget) -> Budget:
@@ -283,14 +306,33 @@ def seconds_of(time_limit: float | str | None) -> float:
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-def fitted_to_dataset(plan: Plan, data: str | None, space: Space) -> tuple[Plan, Space]:
-    """`plan` with what its dataset says: images, classes, rungs that they can fill; and `space` fitted to its images.
-
-    `data`: the folder where the dataset lies.
-    """
+def images_of(dataset: str, data: str | None, resolution: int | None, reading: Reading, read: Read) -> "Data":
+    """The images of a dataset, which lies in folder `data`, at `resolution` or the one that fits them; a folder's
+    pictures are decoded where that has not been done, of which `read` hears."""
+    from nas.training.datasets import decode, natural_resolution
     from nas.training.proxy import loaded
 
-    images = loaded(plan.dataset, data)
+    if reading != READING and not dataset.startswith("folder:"):
+        raise Error(f"groups and skip_bad are for folder:PATH, the dataset is {dataset}; leave them out")
+    side, about = (resolution, "") if resolution else natural_resolution(dataset)
+    if about:
+        read(about, 0, 0)
+    decode(dataset, side, lambda done, total: read("pictures read", done, total))
+    return loaded(dataset, data, side, reading)
+
+
+def fitted_to_dataset(
+    plan: Plan, data: str | None, space: Space, resolution: int | None = None, read: Read = lambda *_: None
+) -> tuple[Plan, Space]:
+    """`plan` with what its dataset says: images, classes, rungs that they can fill; and `space` fitted to its images.
+
+    `data`: the folder where the dataset lies. `resolution`: of the images; those that the space holds, where it holds
+    some.
+    """
+    own = sides(space) if has_sides(space) else ()
+    if own and resolution:
+        raise Error(f"space {space.name} says itself which resolutions its networks have, {own}; leave out resolution")
+    images = images_of(plan.dataset, data, max(own) if own else resolution, plan.reading, read)
     where = fitted(space, images.resolution, len(images.classes))
     recipe = filled(plan.recipe, len(images.train), len(images.val))
     if len(plan.objective) > 1:

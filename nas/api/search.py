@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nas.api.arguments import checked
 from nas.api.resolve import (
     RESOLUTION,
+    Read,
     SpaceLike,
     absolute,
     anchor_of,
@@ -45,6 +46,7 @@ from nas.records.plan import (
     Budget,
     Meter,
     Plan,
+    Reading,
     Rung,
     default_trials,
 )
@@ -71,7 +73,10 @@ def search(
     *,
     dataset: str = "digits",
     data: str | Path | None = None,
+    resolution: int | None = None,
     flip: bool = True,
+    groups: str | None = None,
+    skip_bad: bool = False,
     anchors: Sequence[str | Anchor] | None = None,
     start: Sequence[StartLike] = (),
     warm_start: str | Path | None = None,
@@ -98,6 +103,7 @@ def search(
     callbacks: Sequence[Callable[[Any, Any], None]] = (),
     log: str | None = None,
     halt: "Halt | None" = None,
+    read: Read = lambda *_: None,
     started: Callable[[Path, Plan], None] = lambda *_: None,
     watch: "Watch" = lambda _: None,
 ) -> Result:
@@ -123,7 +129,10 @@ def search(
     worker waits for another, and they depend on who ended when. By default they are the same, but on a cluster and
     where there are more workers than a wave has networks.
 
-    Data. `data`: the folder where the dataset lies; `flip`: whether images are mirrored in training.
+    Data. `data`: the folder where the dataset lies; `resolution`: side of the images, by default 32, and of a folder's
+    pictures what fits them; `flip`: whether images are mirrored in training. Of a folder's pictures, `groups`: a
+    pattern with one capture; pictures of which it captures the same are never on two sides of a split. `skip_bad`:
+    whether files that cannot be read are left out. `read` hears of pictures that are decoded.
 
     Latency, where `budget` or `objective` asks for it, is measured in turn with the anchor that `budget` names, or the
     first: on `device` ("here", "ray:NAME", or what `measure_command` reaches), on `measure_threads` threads. Or
@@ -161,14 +170,17 @@ def search(
         names = tuple(objective.replace(" ", "").split(","))
         networks = default_trials(dataset) if trials is None else trials
         earlier = None if warm_start is None else Path(warm_start)
-        asked = _Asked(budget, networks, seed, names, called, flip, reproducible, tuple(start), earlier)
+        reading = Reading(groups or "", skip_bad)
+        asked = _Asked(
+            budget, networks, seed, names, called, resolution, flip, reading, reproducible, tuple(start), earlier
+        )
         if evaluate:
             task = _by_function(asked, where, evaluate, rungs, wave, anchors or (), cost, latency, meter)
         elif rungs > 1:
             raise Error(f"rungs={rungs} is for an evaluate; networks that are trained here have those of nas search")
         else:
             plan = _plan_on_paper(asked, where, absolute(dataset), anchors, wave, cost, latency, meter)
-            task = _on_dataset(plan, asked, where, data, anchors, cost, latency, meter)
+            task = _on_dataset(plan, asked, where, data, anchors, cost, latency, meter, read)
         number = 1 if evaluate and workers is None else workers
         many = ray_address is not None or (number or _usual_number(gpus)) > task.plan.wave
         task = replace(task, plan=_in_order(task.plan, reproducible, many))
@@ -197,7 +209,9 @@ class _Asked:
     seed: int
     objective: tuple[str, ...]
     sampler: str
+    resolution: int | None
     flip: bool
+    reading: Reading
     reproducible: bool | None
     start: tuple[StartLike, ...]
     warm_start: Path | None
@@ -231,14 +245,15 @@ def _plan_on_paper(
     meter: Meter,
 ) -> Plan:
     """The plan of a search on a dataset that is not loaded yet. What can be refused is, before heavy work."""
-    limits = budget_of(asked.budget, RESOLUTION, CLASSES.get(dataset, 10), anchors)
+    side, classes = asked.resolution or RESOLUTION, CLASSES.get(dataset, 10)
+    limits = budget_of(asked.budget, side, classes, anchors)
     plan = Plan(
-        limits, dataset, space.name, "", asked.trials, asked.seed, PROXY, RESOLUTION, CLASSES.get(dataset, 10),
-        asked.objective, None, WAVE if wave is None else wave, sampler=asked.sampler, flip=asked.flip,
+        limits, dataset, space.name, "", asked.trials, asked.seed, PROXY, side, classes, asked.objective, None,
+        WAVE if wave is None else wave, sampler=asked.sampler, flip=asked.flip, reading=asked.reading,
     )  # fmt: skip
     _check_latency(plan, meter, latency, asked.reproducible)
     if dataset in CLASSES:
-        cheapest(fitted(space, RESOLUTION, CLASSES[dataset]), plan.budget, random.Random(asked.seed), priced(cost))
+        cheapest(fitted(space, side, classes), plan.budget, random.Random(asked.seed), priced(cost))
     return plan
 
 
@@ -251,12 +266,13 @@ def _on_dataset(
     cost: Callable[[Any], Cost | float] | None,
     latency: Callable[[Any], Latency | float] | None,
     meter: Meter,
+    read: Read,
 ) -> _Task:
     """A search whose networks are trained on a dataset, which is loaded."""
     from nas.training.proxy import Proxy
 
     costs = priced(cost)
-    plan, where = fitted_to_dataset(plan, folder_of(data), space)
+    plan, where = fitted_to_dataset(plan, folder_of(data), space, asked.resolution, read)
     plan = replace(plan, budget=budget_of(asked.budget, plan.resolution, plan.classes, anchors))
     cheapest(where, plan.budget, random.Random(asked.seed), costs)  # raises where nothing keeps the budget
     plan, earlier = _begun_with(plan, asked, where, costs)
@@ -363,6 +379,10 @@ def _folder(
     if not path.exists():
         folder = create(path, task.plan, task.earlier)
         keep_source(folder, task.space)
+
+        from nas.api.loading import keep_split
+
+        keep_split(folder, task.plan)
         yield folder, task.plan
         return
     yield _continued(path, task, trials, reproducible)

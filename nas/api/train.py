@@ -8,10 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from nas.api.arguments import checked
-from nas.api.loading import check_images, finished_training, trained_run
-from nas.api.resolve import absolute, architecture, folder_of, named, network_name, new_folder, of_a_search, one_of
+from nas.api.loading import check_images, finished_training, keep_split, trained_run
+from nas.api.resolve import (
+    Read,
+    absolute,
+    architecture,
+    folder_of,
+    images_of,
+    named,
+    network_name,
+    new_folder,
+    of_a_search,
+    one_of,
+    trains_at,
+)
 from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
+from nas.networks.sizes import SMALL, for_images
+from nas.records.plan import READING, Reading
 from nas.records.recipes import TRAINING_RECIPES, Decay, TrainingPlan
 from nas.records.run_folder import Run, create, is_training, open_run, open_training
 from nas.reports.comparison import TrainedRun
@@ -29,7 +43,10 @@ def train(
     dataset: str | None = None,
     *,
     data: str | Path | None = None,
+    resolution: int | None = None,
     flip: bool = True,
+    groups: str | None = None,
+    skip_bad: bool = False,
     recipe: str = "quick",
     epochs: int | None = None,
     decay: str | None = None,
@@ -40,14 +57,17 @@ def train(
     run: str | Path | None = None,
     resume: str | Path | None = None,
     workers: int | None = None,
+    read: Read = lambda *_: None,
     started: Callable[[Path, TrainingPlan], None] = lambda *_: None,
     watch: "Callable[[TrainingProgress], None]" = lambda _: None,
 ) -> TrainedRun:
     """`network` trained in full, in `seeds` trainings from scratch, and the test images read once.
 
     `network`: an anchor's name, the file of an architecture, a search's folder, RUN/ID, or an `Arch` or `Anchor`.
-    `dataset`: by default that of the search, or digits; `data`: the folder where it lies; `flip`: whether images are
-    mirrored. `recipe`: a name of `nas.records.recipes.TRAINING_RECIPES`; `epochs`, `decay` ("all" or "kernels") where
+    `dataset`: by default that of the search, or digits; `data`: the folder where it lies; `resolution`: side of the
+    images that a published network is trained on, by default 32, and of a folder's pictures what fits them; any other
+    network has its own. `flip`: whether images are mirrored. `groups`, `skip_bad`, `read`: as of `nas.search`.
+    `recipe`: a name of `nas.records.recipes.TRAINING_RECIPES`; `epochs`, `decay` ("all" or "kernels") where
     they are to be others than its own. `seed`: the first one. `all_images`: train on the validation images too.
     `teacher`: a training's folder, or weights, whose answers are teacher as well. `run`: the folder that keeps all of
     it, by default a new one in runs/; `resume`: one that is resumed. `workers`: seeds side by side on the CPU, by
@@ -67,8 +87,9 @@ def train(
     else:
         what = one_of(get_args(Decay), decay, "decay")
         folder, plan = new_training(
-            network, dataset, data, recipe, epochs, what, seeds, seed, all_images, teacher, run, flip
-        )
+            network, dataset, data, recipe, epochs, what, seeds, seed, all_images, teacher, run, flip, resolution,
+            Reading(groups or "", skip_bad), read,
+        )  # fmt: skip
 
     from nas.training.full_training import TrainSeed
     from nas.training.full_training import train as run_training
@@ -94,6 +115,9 @@ def new_training(
     teacher: str | Path | None,
     run: str | Path | None,
     flip: bool = True,
+    resolution: int | None = None,
+    reading: Reading = READING,
+    read: Read = lambda *_: None,
 ) -> tuple[Run, TrainingPlan]:
     """The folder and the plan of a new training. Nothing is written before all of it has been found possible."""
     training = named(TRAINING_RECIPES, recipe, "recipe")
@@ -114,6 +138,7 @@ def new_training(
         _, plan = open_run(search)
         if dataset is None:
             dataset, folder, flip = plan.dataset, folder or plan.data, flip and plan.flip
+            reading = plan.reading if reading == READING else reading
         origin = (
             f"{which} of `{search}`: `nas search --budget {plan.budget} --dataset {plan.dataset}`, "
             f"space {plan.space}, seed {plan.seed}, {plan.trials} trials."
@@ -121,17 +146,22 @@ def new_training(
     elif is_training(path) and dataset is None:
         _, before = open_training(path)
         dataset, folder, flip = before.dataset, folder or before.data, flip and before.flip
+        reading = before.reading if reading == READING else reading
         origin = before.found
     dataset = absolute(dataset or "digits")
 
     from nas.training.full_training import teacher_from
-    from nas.training.proxy import loaded
 
-    images = loaded(dataset, folder)
-    if name in ANCHORS or isinstance(network, Anchor):
-        arch = replace(arch, classes=len(images.classes))
+    published = name in ANCHORS or isinstance(network, Anchor)
+    if not published and resolution not in (None, arch.resolution):
+        raise Error(
+            f"{name} is for images of {arch.resolution}x{arch.resolution}, resolution is {resolution}; leave it out"
+        )
+    images = images_of(dataset, folder, resolution if published else arch.resolution, reading, read)
+    if published and trains_at(arch, images.resolution):
+        arch = for_images(arch, images.resolution, len(images.classes))
     if arch.resolution != images.resolution:
-        small = f"{name}-{images.resolution}"
+        small = f"{name}-{SMALL}"
         hint = f"; did you mean {small}?" if small in ANCHORS else ""
         side = arch.resolution
         raise Error(f"{name} is for images of {side}x{side}, {dataset} has {images.resolution}{hint}")
@@ -148,11 +178,13 @@ def new_training(
     training = replace(training, batch=min(training.batch, max(3, seen // STEPS)))
     asked = TrainingPlan(
         name, origin, arch, dataset, training, tuple(range(seed, seed + seeds)), folder, all_images, taught_by,
-        images.digest, flip,
+        images.digest, flip, reading,
     )  # fmt: skip
     stem = f"{chosen[0].resolve().name}-{chosen[1]}" if chosen else path.name.removesuffix(".json")
     folder_of_run = Path(run) if run is not None else new_folder(f"{stem}-{dataset.split('/')[-1]}-{training.name}")
-    return create(folder_of_run, asked), asked
+    folder_made = create(folder_of_run, asked)
+    keep_split(folder_made, asked)
+    return folder_made, asked
 
 
 def resumed_training(path: Path, data: str | Path | None) -> tuple[Run, TrainingPlan]:
@@ -164,5 +196,6 @@ def resumed_training(path: Path, data: str | Path | None) -> tuple[Run, Training
     from nas.training.proxy import loaded
 
     then = plan.arch.resolution, plan.arch.classes
-    check_images(path, plan.dataset, loaded(plan.dataset, plan.data), then, plan.images_digest)
+    images = loaded(plan.dataset, plan.data, plan.arch.resolution, plan.reading)
+    check_images(path, plan.dataset, images, then, plan.images_digest)
     return folder, plan

@@ -14,6 +14,9 @@ def anchors(
         str | None,
         typer.Option(help="Show which are points of this search space, and the nearest points of the others."),
     ] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Those for images of this side alone, as they are trained on such.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Print every published network: what its paper prints, what we count, and how they agree.
@@ -21,14 +24,15 @@ def anchors(
     Example: [bold]nas anchors[/bold]
     """
     import nas
-    from nas.reports.tables import print_anchors, print_projections
+    from nas.reports.tables import print_anchors, print_anchors_at, print_projections
 
-    if space is None:
-        print_anchors(nas.anchors(), json)
-        return
     with refusing():
-        rows = nas.projections(space)
-    print_projections(space, rows, json)
+        if space is not None:
+            print_projections(space, nas.projections(space, resolution), json)
+        elif resolution is not None:
+            print_anchors_at(resolution, nas.anchors(resolution), json)
+        else:
+            print_anchors(nas.anchors(), json)
 
 
 def profile(
@@ -86,6 +90,7 @@ def space(
     budget: Annotated[
         list[str] | None, typer.Option(help="Say which share of the space keeps this budget, as given to nas search.")
     ] = None,
+    resolution: Annotated[int | None, typer.Option(help="Side of the images; 32 by default.")] = None,
     write: Annotated[
         Path | None, typer.Option(help="Write an example of a space of your own into this new file, to be changed.")
     ] = None,
@@ -99,7 +104,7 @@ def space(
     from nas.reports.tables import print_space
 
     with refusing():
-        found = nas.space(name, budget, write=write)
+        found = nas.space(name, budget, resolution=resolution, write=write)
     if write:
         print(
             f"{write} is written; change it, then nas search --space {write}:SPACE --budget 10MFLOPs", file=sys.stderr

@@ -30,8 +30,21 @@ def search(
     ] = None,
     dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, or folder:PATH.")] = "digits",
     data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Side of the images, 8 to 512; by default 32, and what fits a folder's pictures.")
+    ] = None,
     no_flip: Annotated[
         bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
+    ] = False,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a folder without a split: a pattern with one capture, as '(subject\\d+)'; what it captures alike "
+            "is never on two sides."
+        ),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without the pictures of a folder that cannot be read.")
     ] = False,
     space: Annotated[
         str, typer.Option(help="Search space: lightweight, lowres, a paper's (see nas space), or FILE.py:NAME.")
@@ -110,7 +123,7 @@ def search(
         path = named_run(run)
 
         import nas
-        from nas.reports.live_progress import search_progress
+        from nas.reports.live_progress import pictures_read, search_progress
         from nas.reports.search_table import print_result
         from nas.search_strategy.progress import Halt
         from search_spaces import BASELINE
@@ -122,7 +135,10 @@ def search(
                 budget,
                 dataset=dataset,
                 data=data,
+                resolution=resolution,
                 flip=not no_flip,
+                groups=groups,
+                skip_bad=skip_bad,
                 start=start or (),
                 warm_start=warm_start,
                 trials=trials,
@@ -143,6 +159,7 @@ def search(
                 trial_timeout=trial_timeout,
                 log=log,
                 halt=halt,
+                read=pictures_read(quiet),
                 started=started,
                 watch=watch,
             )
@@ -162,8 +179,21 @@ def calibrate(
     ] = None,
     dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, or folder:PATH.")] = "digits",
     data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Side of the images, 8 to 512; by default 32, and what fits a folder's pictures.")
+    ] = None,
     no_flip: Annotated[
         bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
+    ] = False,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a folder without a split: a pattern with one capture, as '(subject\\d+)'; what it captures alike "
+            "is never on two sides."
+        ),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without the pictures of a folder that cannot be read.")
     ] = False,
     space: Annotated[
         str, typer.Option(help="Search space: lightweight, lowres, a paper's (see nas space), or FILE.py:NAME.")
@@ -196,7 +226,7 @@ def calibrate(
 
         import nas
         from nas.reports.comparison_tables import print_calibration
-        from nas.reports.live_progress import calibration_progress
+        from nas.reports.live_progress import calibration_progress, pictures_read
         from nas.search_strategy.progress import Halt
 
         halt = Halt()
@@ -206,7 +236,10 @@ def calibrate(
                 budget,
                 dataset=dataset,
                 data=data,
+                resolution=resolution,
                 flip=not no_flip,
+                groups=groups,
+                skip_bad=skip_bad,
                 space=space,
                 networks=networks,
                 proxies=proxy or (),
@@ -217,6 +250,7 @@ def calibrate(
                 resume=resume,
                 workers=workers,
                 halt=halt,
+                read=pictures_read(quiet),
                 started=started,
                 watch=watch,
             )

@@ -20,8 +20,21 @@ def train(
         str | None, typer.Option(help="digits, cifar10, cifar100, or folder:PATH; by default the search's, or digits.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Side of the images, 8 to 512, for a published network.")
+    ] = None,
     no_flip: Annotated[
         bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
+    ] = False,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a folder without a split: a pattern with one capture, as '(subject\\d+)'; what it captures alike "
+            "is never on two sides."
+        ),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without the pictures of a folder that cannot be read.")
     ] = False,
     recipe: Annotated[str, typer.Option(help="quick, paper, paper-augmented, plain or strong.")] = "quick",
     epochs: Annotated[int | None, typer.Option(help="By default the recipe's.")] = None,
@@ -57,7 +70,7 @@ def train(
         path = named_run(run)
 
         import nas
-        from nas.reports.live_progress import training_progress
+        from nas.reports.live_progress import pictures_read, training_progress
         from nas.reports.training_tables import print_training
 
         with training_progress(quiet, folder) as (started, watch):
@@ -65,7 +78,10 @@ def train(
                 network,
                 dataset,
                 data=data,
+                resolution=resolution,
                 flip=not no_flip,
+                groups=groups,
+                skip_bad=skip_bad,
                 recipe=recipe,
                 epochs=epochs,
                 decay=decay,
@@ -76,6 +92,7 @@ def train(
                 run=path,
                 resume=resume,
                 workers=workers,
+                read=pictures_read(quiet),
                 started=started,
                 watch=watch,
             )

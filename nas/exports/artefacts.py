@@ -27,10 +27,12 @@ from nas.models.weights import packed, put
 from nas.networks.architecture import Arch, arch_id, cost, graph
 from nas.networks.graph import foldable
 from nas.records.atomic_files import making, moved
+from nas.records.plan import READING
 from nas.records.results import FORMATS, Artefact, Export, WeightsInfo
 from nas.records.run_folder import RunFailed
 from nas.records.timing import Latency
 from nas.serialization import from_data, to_json
+from nas.training.crops import evaluated
 from nas.training.datasets import Images, load_test
 from nas.training.full_training import TrainedNetwork
 from nas.training.learner import topk_accuracy
@@ -53,7 +55,9 @@ def export_network(
     where the weights do not fit the network, or the network the dataset.
     """
     info = trained.info
-    images, test = loaded(info.dataset, trained.data), load_test(info.dataset, trained.data)
+    reading = trained.training_plan.reading if trained.training_plan else READING
+    where = (info.dataset, trained.data, info.arch.resolution, reading)
+    images, test = loaded(*where), load_test(*where)
     if (info.classes, info.arch.resolution) != (images.classes, images.resolution):
         raise Error(
             f"the network is for {len(info.classes)} classes at {info.arch.resolution}x{info.arch.resolution}, dataset "
@@ -61,8 +65,10 @@ def export_network(
         )
     with making(trained.export) as staging:
         about = f"{trained.name}, trained on {info.dataset}."
-        some = images.train.first(CALIBRATION)
-        found = write_formats(trained.tensors, info, formats, some, test, staging, about, seconds, int8_loss, watch)
+        some, all_tested = (evaluated(one, images) for one in (images.train.first(CALIBRATION), test))
+        found = write_formats(
+            trained.tensors, info, formats, some, all_tested, staging, about, seconds, int8_loss, watch
+        )
         if found.artefacts:
             (staging / DONE).write_text(to_json(found, indent=1) + "\n")
             page = card(trained.name, trained.found, found, trained.training_plan, trained.outcome)
@@ -104,13 +110,14 @@ def write_formats(
     put(model, tensors, "the weights")
     model.eval()
     preprocessing = {"input": "(pixels / 255 - mean) / std", "layout": "NCHW", "resolution": info.arch.resolution}
+    preprocessing |= {"share": info.share} if info.share < 1 else {}
     preprocessing |= {"mean": info.mean, "std": info.std, "classes": info.classes}
     (staging / PREPROCESS).write_text(json.dumps(preprocessing, indent=1) + "\n")
     images, answers, plain = (staging / name for name in ("test.npy", "answers.npy", "reference.onnx"))
-    np.save(images, test.pixels.numpy())
+    np.save(images, test.all().numpy())
     watch("the trained network")
     torch.set_num_threads(1)
-    wanted = _answered(model, verification.prepared(test.pixels.numpy(), preprocessing))
+    wanted = _answered(model, verification.prepared(test.all().numpy(), preprocessing))
     top1 = topk_accuracy(wanted, test.labels)
     maker = _Maker(model, info, about, plain, calibration, preprocessing)
     artefacts, failed = [], {}
@@ -180,7 +187,7 @@ class _Maker:
             case "onnx":
                 (staging / name).write_bytes(self.onnx())
             case "onnx-int8":
-                pixels = self.calibration.pixels.numpy()
+                pixels = self.calibration.all().numpy()
                 batches = [
                     verification.prepared(pixels[i : i + BATCH], self.preprocessing)
                     for i in range(0, len(pixels), BATCH)

@@ -13,12 +13,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from dataclasses import fields as dataclass_fields
 from fractions import Fraction
 from itertools import product
 from typing import Any, TypeAlias
 
 from nas.errors import Error
 from nas.networks.architecture import Arch
+from nas.networks.sizes import SMALL, for_images, halvings, strided
 from nas.serialization import to_data
 
 Label: TypeAlias = bool | int | float | str | None
@@ -89,19 +91,62 @@ def _hexdigits(text: str) -> str:
 
 
 def fitted(space: Space, resolution: int, classes: int) -> Space:
-    """`space` for images of `resolution` x `resolution` in `classes` classes. Raises Error where its networks are no
-    architectures."""
+    """`space` for images of `resolution` x `resolution` in `classes` classes, larger ones halved first as
+    `nas.networks.sizes` says. Raises Error where its networks are no architectures."""
     template = space.template
     if type(template) is Of and template.cls is Arch:
-        fields = dict(template.fields) | {"resolution": resolution, "classes": classes}
+        fields = dict(template.fields)
+        if fields.get("resolution", SMALL) == SMALL:
+            fields |= _halved(fields, halvings(resolution))
+        fields |= {"classes": classes} if has_sides(space) else {"resolution": resolution, "classes": classes}
         return replace(space, template=Of(Arch, tuple(fields.items())))
     if type(template) is OneOf and all(isinstance(choice, Arch) for choice in template.choices):
-        archs = tuple(replace(arch, resolution=resolution, classes=classes) for arch in template.choices)
+        archs = tuple(for_images(arch, resolution, classes) for arch in template.choices)
         return replace(space, template=replace(template, choices=archs))
     raise Error(
         f"networks of space {space.name!r} are no architectures of nas, which could be trained on a dataset; give "
         "evaluate=, which scores them"
     )
+
+
+def sides(space: Space) -> tuple[int, ...]:
+    """The resolutions that networks of a space of architectures may have, from small to large."""
+    if type(space.template) is OneOf:
+        return tuple(sorted({arch.resolution for arch in space.template.choices}))
+    side = _field(space.template, "resolution")
+    return tuple(sorted(side.choices)) if type(side) is OneOf else (side,)
+
+
+def has_sides(space: Space) -> bool:
+    """Whether the resolution is an axis of the space."""
+    return type(space.template) is Of and type(_field(space.template, "resolution")) is OneOf
+
+
+def _halved(fields: dict[str, Any], left: int) -> dict[str, Any]:
+    """Stem and stages of the template of an architecture that halve larger images `left` times more."""
+    stem, stages = fields["stem"], fields["stages"]
+    if not left or not isinstance(stages, tuple):
+        return {}
+    strides = strided(left, _field(stem, "stride"), [_field(stage, "stride") for stage in stages])
+    halved = [_with_field(part, "stride", stride) for part, stride in zip((stem, *stages), strides, strict=True)]
+    return {"stem": halved[0], "stages": tuple(halved[1:])}
+
+
+def _field(part: Any, name: str) -> Any:
+    """A field of a value, or of one yet to be drawn; of a choice of several None."""
+    if type(part) is Of:
+        return dict(part.fields).get(name, _default(part.cls, name))
+    return getattr(part, name, None)
+
+
+def _default(cls: Any, name: str) -> Any:
+    return next(field.default for field in dataclass_fields(cls) if field.name == name)
+
+
+def _with_field(part: Any, name: str, value: Any) -> Any:
+    if type(part) is Of:
+        return replace(part, fields=tuple((dict(part.fields) | {name: value}).items()))
+    return part if _field(part, name) == value else replace(part, **{name: value})
 
 
 def draw(space: Space, pick: Pick) -> Any:

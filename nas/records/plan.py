@@ -213,8 +213,8 @@ RUNTIMES = ("onnxruntime", "torch", "compiled", "cuda", "cuda-compiled")
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A step of a proxy training: `epochs` passes over the first `images` training images (or all there are), shrunk to
-    `resolution`, then top-1 on the first `val_images` validation images."""
+    """A step of a proxy training: `epochs` passes over the first `images` training images (or all there are), brought
+    to `resolution`, then top-1 on the first `val_images` validation images."""
 
     images: int
     epochs: int
@@ -315,6 +315,19 @@ def longer(recipe: Recipe, images: int, epochs: int, val_images: int) -> Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How the pictures of a folder are read and split."""
+
+    groups: str = ""
+    """A pattern with one capture: pictures of which it captures the same are never on two sides of a split."""
+    skip_bad: bool = False
+    """Whether files that cannot be read are left out."""
+
+
+READING = Reading()  # where nothing is said
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All that decides a search; two runs of one plan propose and train the same networks, if not `asynchronous`."""
 
@@ -347,6 +360,7 @@ class Plan:
     none of it or over the budget."""
     warm_start: str = ""
     """The search whose trials the sampler knew from the beginning, and their digest; none where it knew nothing."""
+    reading: Reading = READING
     asynchronous: bool = False
     """Whether no worker waits for others, so that what is trained depends on who ended when."""
 
@@ -382,7 +396,7 @@ DATASETS = {
     "digits": "scikit-learn's 8x8 digits at 32x32x3: 1,797 images, 10 classes; embedded, no download",
     "cifar10": "CIFAR-10: 60,000 images of 32x32x3, 10 classes; downloaded by torchvision, or --data DIR",
     "cifar100": "CIFAR-100: 60,000 images of 32x32x3, 100 classes; downloaded by torchvision, or --data DIR",
-    "folder:PATH": "an image folder with train/CLASS/* and test/CLASS/*, each image resized to 32x32",
+    "folder:PATH": "pictures of any size, in train/CLASS/* and test/CLASS/*, or in CLASS/* without a split",
 }
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}  # of those that are known before they are read
 SAMPLERS = {

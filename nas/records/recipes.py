@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 from nas.errors import Error
 from nas.networks.architecture import Arch
 from nas.records.optimisers import Muon, fallen, share_of_lr
-from nas.records.plan import Recipe
+from nas.records.plan import READING, Reading, Recipe
 
 Decay: TypeAlias = Literal["all", "kernels"]
 
@@ -125,6 +125,7 @@ class TrainingPlan:
     """Of the dataset's images; none where it was not kept (before 0.15.0)."""
     flip: bool = True
     """Whether images are mirrored where they are cropped; those of digits never are."""
+    reading: Reading = READING
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

@@ -118,6 +118,8 @@ class WeightsInfo:
     mean: tuple[float, ...]
     """A channel, of pixels in [0, 1], as is `std`: an image is prepared as (pixels / 255 - mean) / std."""
     std: tuple[float, ...]
+    share: float = 1.0
+    """Of a picture's short side: the middle that is seen, brought to the resolution of `arch`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@
                     was killed, the second line is written when the run is resumed
     work/           scores and states of candidates between two rungs; gone when the search ends
 
+    split.csv       which picture is in which part, where a folder of pictures came without a split
+
     training.json   of a full training, instead of plan.json: what was asked; course.json before 0.17
     seed-0/         epochs.json, what each epoch came to; checkpoint.pt, all that the next epoch needs, until the end;
                     weights.safetensors, once it is trained
@@ -23,7 +25,9 @@
 What a process that is killed leaves behind: see atomic_files.py.
 """
 
+import csv
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -228,6 +232,13 @@ def write_best(run: Run, trial: Trial) -> None:
 def write_value(run: Run, name: str, value: object) -> None:
     """Puts a value of the run on disk, as NAME.json."""
     put_whole(run.path / f"{name}.json", (to_json(value, indent=1) + "\n").encode())
+
+
+def write_split(run: Run, split: Sequence[tuple[str, str]]) -> None:
+    """Puts on disk which file of a dataset is in which part, as split.csv; "" are those that were left out."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("file", "part"), *split])
+    put_whole(run.path / "split.csv", text.getvalue().encode())
 
 
 def read_value(run: Run, name: str, cls: type[T]) -> T | None:

@@ -22,6 +22,8 @@ from nas.records.recipes import TrainingPlan
 from nas.search_strategy.progress import SearchProgress
 from nas.training.full_training import TrainingProgress
 
+EVERY = 5.0  # seconds between two lines about pictures that are read
+
 
 class Display(NamedTuple):
     """What a command reports: that its run is on disk, with its plan; then how far it is."""
@@ -117,6 +119,27 @@ def stage(progress: SearchProgress, rungs: int, doing: str, left: str) -> Group:
     if (more := progress.side_by_side - len(progress.running)) > 0:
         table.add_row(f"and {more} more", "", "", "")
     return Group(head, best, Text(", ".join(states) or "no trial has ended yet", style="dim"), table)
+
+
+def pictures_read(quiet: bool) -> Callable[[str, int, int], None]:
+    """What hears of pictures that are read: a line about them, and one every EVERY seconds while they are."""
+    begun: list[tuple[float, int]] = []
+    last = [time.monotonic()]
+
+    def tell(about: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not total:
+            print(about, file=sys.stderr, flush=True)
+            return
+        begun[:] = begun or [(now, done)]
+        since, before = begun[0]
+        if done > before and (now - last[0] > EVERY or (done == total and now - since > EVERY)):
+            last[0] = now
+            seconds = (now - since) / (done - before) * (total - done)
+            left = f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
+            print(f"{done:,} of {total:,} {about}, {left}", file=sys.stderr, flush=True)
+
+    return (lambda *_: None) if quiet else tell
 
 
 @contextmanager

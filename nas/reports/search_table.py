@@ -3,6 +3,7 @@
 import json as jsonlib
 from typing import Any
 
+from nas.networks.sizes import SMALL
 from nas.records.pareto import front, hypervolume, point
 from nas.records.plan import Plan
 from nas.records.run_folder import Run
@@ -47,9 +48,9 @@ def print_result(
     for trial in (t for t in trials if t.anchor and t.state == "failed"):
         rows.append((str(trial.anchor), *_cost_cells(trial, plan), *_score_cells(trial, plan), "failed"))
     console = console_of()
-    title = (
-        f"{plan.dataset or 'networks scored by a function'}, budget {plan.budget}, space {plan.space}, seed {plan.seed}"
-    )
+    side = f" at {plan.resolution}x{plan.resolution}" * (plan.resolution not in (0, SMALL))
+    images = f"{plan.dataset or 'networks scored by a function'}{side}"
+    title = f"{images}, budget {plan.budget}, space {plan.space}, seed {plan.seed}"
     latency = ("ms (95 %)",) * plan.timed
     scores = ("val top-1" if plan.dataset else "score", *("loss",) * (judge == "loss"))
     headings = ("network", "FLOPs", "params", "peak", *latency, *scores, "against Low-res MobileNet")

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from nas.networks.architecture import Anchor, Arch, cost
 from nas.networks.profile import Profile, Row, Totals, cells, published_totals, status
-from nas.networks.space import Space
+from nas.networks.sizes import said
+from nas.networks.space import Space, sides
 from nas.networks.space_summary import SpaceSummary
 from nas.records.plan import Budget, Recipe
 from nas.serialization import to_data
@@ -105,6 +106,30 @@ def print_anchors(anchors: Sequence[Anchor], json: bool) -> None:
     )
 
 
+def print_anchors_at(resolution: int, anchors: Sequence[Anchor], json: bool) -> None:
+    """Prints what each published network for such images costs, as it is trained on them."""
+    costs = [(anchor, cost(anchor.arch)) for anchor in anchors]
+    if json:
+        data = [{"name": one.name, "arch": to_data(one.arch), "cost": asdict(spent)} for one, spent in costs]
+        print(jsonlib.dumps({"flops": FLOPS_ARE, "resolution": resolution, "anchors": data}))
+        return
+    console = console_of(110)
+    rows = [
+        (
+            one.name,
+            f"{one.arch.classes}",
+            f"{spent.macs / 1e6:,.2f} M",
+            f"{spent.params / 1e6:,.3f} M",
+            f"{spent.peak / 1024:,.0f} KB",
+            one.source,
+        )
+        for one, spent in costs
+    ]
+    headings = ("anchor", "classes", "FLOPs", "params", "peak", "source")
+    print_table(console, f"published networks at {resolution}x{resolution}", headings, rows, ("source", "classes"))
+    say(console, [*([halving] if (halving := said(resolution)) else []), FLOPS_ARE])
+
+
 def print_projections(space: str, rows: Sequence[tuple[Anchor, Arch]], json: bool) -> None:
     """Prints which anchors are points of a space, and for the others the nearest point and how it differs."""
     if json:
@@ -159,8 +184,10 @@ def print_space(space: Space, found: SpaceSummary, budget: Budget | None, json: 
         (which, f"{cost.macs / 1e6:,.2f} M", f"{cost.params / 1e6:,.3f} M", f"{cost.peak / 1024:,.0f} KB")
         for which, cost in (("smallest", found.smallest), ("median", found.median), ("largest", found.largest))
     ]
-    print_table(console, "cost at 32x32, 10 classes", ("", "FLOPs", "params", "peak"), costs, ())
+    side = sides(space)[-1]
+    print_table(console, f"cost at {side}x{side}, 10 classes", ("", "FLOPs", "params", "peak"), costs, ())
     lines = [f"{found.size:.1e} combinations of choices: {space.about}."]
+    lines += [halving] if (halving := said(side)) else []
     if budget and found.keeping is not None:
         lines += [
             f"{100 * found.keeping / found.draws:.1f} % of {found.draws:,} networks drawn at random keep {budget}; "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nas.networks.architecture import cost
 from nas.networks.profile import profile
+from nas.networks.sizes import SMALL
 from nas.records.plan import Meter
 from nas.records.recipes import TrainingPlan
 from nas.records.results import Export, History, TrainingResult
@@ -116,7 +117,8 @@ def print_training(
         rows.append((str(one.seed), val, *shares, f"{one.train_seconds / 60:.1f}", f"{one.images_per_second:.0f}"))
     console = console_of(130)
     spent = f"{outcome.cost.macs / 1e6:.2f} M FLOPs, {outcome.cost.params / 1e6:.3f} M params"
-    title = f"{plan.network} on {plan.dataset}, recipe {plan.training.name}: {spent}"
+    side = f" at {plan.arch.resolution}x{plan.arch.resolution}" * (plan.arch.resolution != SMALL)
+    title = f"{plan.network} on {plan.dataset}{side}, recipe {plan.training.name}: {spent}"
     headings = ("seed", "val top-1", "top-1", "top-5", "precision", "recall", "F1", "minutes", "images/s")
     print_table(console, title, headings, rows, ("images/s", "recall", "precision", "minutes"))
     mean, deviation = outcome.top1

@@ -1,12 +1,14 @@
-"""Datasets in memory: `load` gives train and validation, `load_test` the test images.
+"""Datasets: `load` gives train and validation, `load_test` the test images.
 
-Images are uint8 tensors (N, H, W, 3), so a batch permuted to (N, 3, H, W) is channels_last without a copy. They
-are ordered so that the first n of each part are as balanced over the classes as the part itself: a share of a
-dataset is a prefix of it. Validation is a stratified 20 % of the training images, the same in every run.
+Images are uint8 (N, S, S, 3), so a batch permuted to (N, 3, S, S) is channels_last without a copy. They are ordered so
+that the first n of each part are as balanced over the classes as the part itself: a share of a dataset is a prefix of
+it. Validation is a stratified 20 % of the training images, the same in every run, where a dataset does not say itself
+which images are for it. Built-in datasets lie in memory; the pictures of a folder in a file that is mapped into it.
 """
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,29 +17,61 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from nas.errors import Error
-from nas.records.plan import DATASETS
+from nas.networks.sizes import SMALL
+from nas.records.plan import DATASETS, READING, Reading
+from nas.training import folders
+from nas.training.folders import SPLIT_SEED, Listing
+from nas.training.picture_cache import Stored, Tell, cache_folder, check, squares
 
 VALIDATION = 0.2
-SPLIT_SEED = 0  # of the split only: every search of a dataset validates on the same images
-RESOLUTION = 32
+PADDED = 32  # pixels a side: images that are no larger are cropped from zeros around them
+SEEN = 7 / 8  # of a larger picture's side, in evaluation
+COUNTED = 20_000  # images that the mean and deviation of pixels are taken over, at the most
+CHUNK = 4_096  # images that are worked on at once
 _CIFAR_FOLDER = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """`pixels` (N, H, W, 3) uint8 and `labels` (N,) int64."""
+    """`pixels` (N, S, S, 3) uint8 and `labels` (N,) int64."""
 
-    pixels: Tensor
+    pixels: Tensor | Stored
+    """In memory; or in a file, of which `rows` are meant."""
     labels: Tensor
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def side(self) -> int:
+        """S."""
+        return int(self.pixels.shape[1])
+
     def first(self, n: int) -> "Images":
         """The first `n` images, or all where there are fewer."""
-        return Images(self.pixels[:n], self.labels[:n])
+        return self.chosen(torch.arange(min(n, len(self))))
+
+    def chosen(self, index: Tensor) -> "Images":
+        """Images `index` (B,) as images."""
+        if isinstance(self.pixels, Stored):
+            assert self.rows is not None
+            return Images(self.pixels, self.labels[index], self.rows[index])
+        return Images(self.pixels[index], self.labels[index])
+
+    def take(self, index: Tensor) -> Tensor:
+        """The pixels of images `index` (B,) -> (B, S, S, 3)."""
+        if isinstance(self.pixels, Stored):
+            assert self.rows is not None
+            return self.pixels.take(self.rows[index])
+        return self.pixels[index]
+
+    def all(self) -> Tensor:
+        """All pixels (N, S, S, 3), in memory."""
+        return self.take(torch.arange(len(self))) if isinstance(self.pixels, Stored) else self.pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,51 +87,139 @@ class Data:
     std: tuple[float, ...]
     flip: bool
     """Whether a mirrored image keeps its class."""
+    resolution: int
+    """Side of the images as networks see them."""
+    share: float = 1.0
+    """Of a stored image's side that is seen in evaluation."""
+    contents: tuple[str, ...] = ()
+    """Digests of the files of the training and validation images, in order; none where pixels lie in memory."""
+    split: tuple[tuple[str, str], ...] = ()
+    """Every file with its part, where the split is ours."""
 
     @property
-    def resolution(self) -> int:
-        """Side of the images."""
-        return int(self.train.pixels.shape[1])
+    def stored_side(self) -> int:
+        """Side of the images that parts of `resolution` are taken from."""
+        return round(self.resolution / self.share)
 
     @property
     def digest(self) -> str:
         """Of all images, labels and classes, in order: another one where any differs."""
         seen = hashlib.sha256("\0".join(self.classes).encode())
+        if self.contents:
+            seen.update(f"{self.resolution} {' '.join(self.contents)}".encode())
         for part in (self.train, self.val):
-            seen.update(part.pixels.contiguous().numpy().data)
+            if not self.contents:
+                seen.update(part.all().contiguous().numpy().data)
             seen.update(part.labels.numpy().data)
         return seen.hexdigest()[:16]
 
 
 @lru_cache(maxsize=4)
-def shrunk(data: Data, resolution: int) -> Data:
-    """`data` with images of `resolution` x `resolution`, each pixel the mean of those it stands for; as it is if equal.
+def resized(data: Data, resolution: int) -> Data:
+    """`data` as networks see it that take images of `resolution` x `resolution`; as it is if equal.
 
-    Raises Error where `resolution` does not divide the images' own.
+    Small images, up to PADDED a side, are made: each pixel the mean of those it stands for. Larger ones are resized
+    as they are read.
     """
     if resolution == data.resolution:
         return data
-    if data.resolution % resolution:
-        raise Error(f"resolution must divide {data.resolution}, got {resolution}")
-    by = data.resolution // resolution
-
-    def smaller(images: Images) -> Images:
-        n = len(images)
-        windows = images.pixels.view(n, resolution, by, resolution, by, 3).float()
-        return Images(windows.mean((2, 4)).round().to(torch.uint8), images.labels)
-
-    return replace(data, train=smaller(data.train), val=smaller(data.val))
+    if resolution > PADDED or data.train.side < resolution:
+        return replace(data, resolution=resolution)
+    train, val = (_small(part, data.share, resolution) for part in (data.train, data.val))
+    return replace(data, train=train, val=val, resolution=resolution, share=1.0)
 
 
-def load(name: str, folder: str | None = None) -> Data:
-    """Training and validation images of dataset `name`; see DATASETS. Test images are not read.
+def _small(images: Images, share: float, resolution: int) -> Images:
+    part = round(images.side * share)
+    begin = (images.side - part) // 2
+    made = []
+    for index in torch.arange(len(images)).split(CHUNK):
+        x = images.take(index)[:, begin : begin + part, begin : begin + part].permute(0, 3, 1, 2).float()
+        made.append(functional.interpolate(x, (resolution, resolution), mode="area").round().to(torch.uint8))
+    return Images(torch.cat(made).permute(0, 2, 3, 1).contiguous(), images.labels)
 
-    `folder`: where the dataset lies; None: ~/.cache/nas, filled by a download where need be. Raises Error,
-    with the ways out, on an unknown name and on data that is missing, truncated or tampered with.
+
+def load(
+    name: str,
+    folder: str | None = None,
+    resolution: int | None = None,
+    reading: Reading = READING,
+) -> Data:
+    """Training and validation images of dataset `name`; see DATASETS. Test images are not looked at.
+
+    `folder`: where the dataset lies; None: the user's cache, filled by a download where need be. `resolution`: side of
+    the images; None: see `natural_resolution`. Raises Error, with the ways out, on an unknown name and on data that is
+    missing, truncated or tampered with.
     """
-    pixels, labels, classes = _read(name, folder, "train")
+    if name.startswith("folder:"):
+        return _folder(_root(name, folder), resolution or natural_resolution(name)[0], reading)
+    pixels, labels, classes = _read(name, folder, "train", resolution)
+    _check_classes(name, classes)
+    whole = Images(pixels, labels)
+    train, val = (whole.chosen(index[_interleaved(labels[index])]) for index in _two_parts(name, labels))
+    mean, std = _mean_and_std(train)
+    data = Data(name, train, val, classes, mean, std, flip=name != "digits", resolution=train.side)
+    return resized(data, resolution or data.resolution)
+
+
+def load_test(
+    name: str, folder: str | None = None, resolution: int | None = None, reading: Reading = READING
+) -> Images:
+    """Test images of dataset `name`, for the one look at the end. Raises as `load` does."""
+    if name.startswith("folder:"):
+        return _folder_test(_root(name, folder), resolution or natural_resolution(name)[0], reading)
+    pixels, labels, _ = _read(name, folder, "test", resolution)
+    images = Images(pixels, labels)
+    if resolution and resolution < images.side and resolution <= PADDED:
+        return _small(images, 1.0, resolution)
+    return images
+
+
+def natural_resolution(name: str) -> tuple[int, str]:
+    """The side that images are taken at where nothing is said; of a folder's pictures, why, in a line."""
+    if not name.startswith("folder:"):
+        return SMALL, ""
+    listing = folders.listed(_root(name, None))
+    side, middle = folders.natural_side(listing)
+    return side, (
+        f"{len(listing.files):,} pictures of about {middle} pixels are taken at {side}x{side}; --resolution takes "
+        "another size"
+    )
+
+
+def decode(name: str, resolution: int, tell: Tell) -> None:
+    """Decodes a folder's pictures for training where that has not been done; `tell` hears of progress."""
+    if name.startswith("folder:"):
+        listing = folders.listed(root := _root(name, None))
+        squares(root, [listing.files[i] for i in _wanted(listing, "train")], _stored_side(resolution), tell)
+
+
+def _stored_side(resolution: int) -> int:
+    return resolution if resolution <= PADDED else round(resolution / SEEN)
+
+
+def _wanted(listing: Listing, part: str) -> list[int]:
+    """The pictures that are stored together: those of "test", or the others; all, where the split is ours to make."""
+    return [i for i, one in enumerate(listing.parts) if not one or (one == "test") == (part == "test")]
+
+
+def _root(name: str, folder: str | None) -> Path:
+    _check_no_folder(name, folder)
+    return Path(name.removeprefix("folder:")).expanduser()
+
+
+def _check_no_folder(name: str, folder: str | None) -> None:
+    if folder:
+        raise Error(f"dataset {name} takes no --data; leave it out, or give an image folder as folder:PATH")
+
+
+def _check_classes(name: str, classes: Sequence[str]) -> None:
     if len(classes) < 2:
         raise Error(f"dataset {name} has one class, {classes[0]!r}; a classifier needs two or more")
+
+
+def _two_parts(name: str, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What is trained on, and what validates: places among `labels`."""
     from sklearn.model_selection import train_test_split
 
     try:
@@ -106,30 +228,15 @@ def load(name: str, folder: str | None = None) -> Data:
         )
     except ValueError as error:
         raise Error(f"dataset {name}: no validation split can be made: {error}") from None
-    parts = []
-    for index in (train, val):
-        chosen = torch.from_numpy(index)
-        chosen = chosen[_interleaved(labels[chosen])]
-        parts.append(Images(pixels[chosen], labels[chosen]))
-    mean, std = _mean_and_std(parts[0].pixels)
-    return Data(name, parts[0], parts[1], classes, mean, std, flip=name != "digits")
+    return torch.from_numpy(train), torch.from_numpy(val)
 
 
-def load_test(name: str, folder: str | None = None) -> Images:
-    """Test images of dataset `name`, for the one look at the end. Raises as `load` does."""
-    pixels, labels, _ = _read(name, folder, "test")
-    return Images(pixels, labels)
-
-
-def _read(name: str, folder: str | None, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    if folder and (name == "digits" or name.startswith("folder:")):
-        raise Error(f"dataset {name} takes no --data; leave it out, or give an image folder as folder:PATH")
+def _read(name: str, folder: str | None, part: str, resolution: int | None) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     if name == "digits":
-        return _digits(part)
+        _check_no_folder(name, folder)
+        return _digits(part, resolution or SMALL)
     if name in _CIFAR_FOLDER:
         return _cifar(name, folder, part)
-    if name.startswith("folder:"):
-        return _folder(Path(name.removeprefix("folder:")).expanduser(), part)
     raise Error(f"dataset {name!r} is unknown; one of {', '.join(DATASETS)}")
 
 
@@ -141,18 +248,26 @@ def _interleaved(labels: Tensor) -> Tensor:
     return torch.argsort(turn * (int(labels.max()) + 1) + labels)
 
 
-def _mean_and_std(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """A channel, of pixels in [0, 1]; exact, from the 256 counts, without a copy of the images as floats."""
+def _mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """A channel, of pixels in [0, 1]; exact, from the 256 counts, without a copy of the images as floats.
+
+    Of more than COUNTED images in a file it is those of the first, in which the classes are as balanced as in all.
+    """
+    some = images.first(COUNTED) if isinstance(images.pixels, Stored) else images
+    counts = torch.zeros(3, 256, dtype=torch.int64)
+    for index in torch.arange(len(some)).split(CHUNK):
+        pixels = some.take(index)
+        for channel in range(3):
+            counts[channel] += torch.bincount(pixels[..., channel].flatten(), minlength=256)
     levels = torch.arange(256).double() / 255
     means, stds = [], []
-    for channel in range(3):
-        share = torch.bincount(pixels[..., channel].flatten(), minlength=256).double() / pixels[..., channel].numel()
+    for share in counts.double() / counts[0].sum():
         means.append(float((share * levels).sum()))
         stds.append(max(1e-3, float((share * (levels - means[-1]) ** 2).sum().sqrt())))
     return tuple(means), tuple(stds)
 
 
-def _digits(part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+def _digits(part: str, side: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -162,7 +277,7 @@ def _digits(part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     )
     index = torch.from_numpy(train if part == "train" else test)
     levels = torch.from_numpy(digits.images).float()[index, None] / 16 * 255  # (N, 1, 8, 8)
-    large = torch.nn.functional.interpolate(levels, size=RESOLUTION, mode="bilinear").round().to(torch.uint8)
+    large = functional.interpolate(levels, size=side, mode="bilinear").round().to(torch.uint8)
     labels = torch.from_numpy(digits.target).long()[index]
     return large.permute(0, 2, 3, 1).repeat(1, 1, 1, 3), labels, tuple(str(i) for i in range(10))
 
@@ -170,7 +285,7 @@ def _digits(part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
 def _cifar(name: str, folder: str | None, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     from torchvision.datasets import CIFAR10, CIFAR100
 
-    root = Path(folder).expanduser() if folder else Path.home() / ".cache" / "nas"
+    root = Path(folder).expanduser() if folder else cache_folder()
     ways_out = f"give --data DIR, the folder that holds {_CIFAR_FOLDER[name]}/, or take --dataset digits"
     try:
         # torchvision checks every file's MD5, and downloads only where that fails.
@@ -183,41 +298,93 @@ def _cifar(name: str, folder: str | None, part: str) -> tuple[Tensor, Tensor, tu
     return torch.from_numpy(dataset.data), torch.tensor(dataset.targets), tuple(dataset.classes)
 
 
-def _same_classes(root: Path) -> None:
-    """Raises Error where train/ and test/ do not hold the same classes, which would shift labels in silence."""
-    train, test = ({path.name for path in (root / part).iterdir() if path.is_dir()} for part in ("train", "test"))
-    if train != test:
-        name = min(train ^ test)
-        has, lacks = ("train", "test") if name in train else ("test", "train")
-        raise Error(f"dataset folder:{root} has class {name!r} in {has}/ and not in {lacks}/; both need all classes")
+def _folder(root: Path, resolution: int, reading: Reading) -> Data:
+    held = _held(root, resolution, reading, "train")
+    train, val = (_part(held, part) for part in ("train", "val"))
+    whole = Images(held.stored, held.labels, torch.arange(len(held.labels)))
+    mean, std = _mean_and_std(whole.chosen(train))
+    contents = tuple(held.contents[int(i)] for i in torch.cat([train, val]))
+    share = resolution / held.stored.shape[1]
+    return Data(
+        f"folder:{root}", whole.chosen(train), whole.chosen(val), held.classes, mean, std, True, resolution, share,
+        contents, held.split,
+    )  # fmt: skip
 
 
-def _opened(path: str) -> Any:
-    """The image in a file, in RGB. Raises Error where its levels may not fit into 8 bits: PIL cuts them off."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        if image.mode[0] in "IF":
-            raise Error(f"it has more than 8 bits a level (PIL's mode {image.mode}); make it an 8-bit image")
-        return image.convert("RGB")
+def _folder_test(root: Path, resolution: int, reading: Reading) -> Images:
+    held = _held(root, resolution, reading, "test")
+    index = _part(held, "test")
+    return Images(held.stored, held.labels[index], index)
 
 
-def _folder(root: Path, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    from PIL import Image
-    from torchvision.datasets import ImageFolder
-    from torchvision.transforms import v2
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The pictures of a folder as they are stored, with what is known of each."""
 
-    for needed in ("train", "test"):
-        if not (root / needed).is_dir():
-            raise Error(f"dataset folder:{root} has no {needed}/; it needs train/CLASS/* and test/CLASS/*")
-    _same_classes(root)
-    resize = v2.Compose([v2.PILToTensor(), v2.Resize((RESOLUTION, RESOLUTION), antialias=True)])
-    images, path = [], str(root / part)
-    try:
-        dataset = ImageFolder(path)
-        for path, _ in dataset.samples:
-            images.append(resize(_opened(path)))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL makes of a broken file
-        raise Error(f"{path} cannot be read: {error}; mend or remove it, or take --dataset digits") from None
-    pixels = torch.stack(images).permute(0, 2, 3, 1).contiguous()
-    return pixels, torch.tensor(dataset.targets), tuple(dataset.classes)
+    stored: Stored
+    labels: Tensor
+    """Of each that is stored, as are the next two."""
+    contents: tuple[str, ...]
+    parts: tuple[str, ...]
+    """"" where one is broken, and left out."""
+    classes: tuple[str, ...]
+    resolution: int
+    split: tuple[tuple[str, str], ...]
+
+
+def _part(held: _Held, part: str) -> Tensor:
+    """The places of a part's pictures, in an order in which every prefix holds the classes in equal shares."""
+    index = torch.tensor([i for i, one in enumerate(held.parts) if one == part], dtype=torch.int64)
+    return index[_interleaved(held.labels[index])] if len(index) else index
+
+
+def _held(root: Path, resolution: int, reading: Reading, part: str) -> _Held:
+    """What is stored of the pictures of `part`, "train" (with those that validate) or "test".
+
+    Where the split is ours to make all of them are stored together.
+    """
+    name = f"folder:{root}"
+    listing = folders.listed(root)
+    _check_classes(name, listing.classes)
+    wanted = _wanted(listing, part)
+    files = [listing.files[i] for i in wanted]
+    found = squares(root, files, _stored_side(resolution))
+    if not reading.skip_bad:
+        check(root, found.broken)
+    labels = torch.tensor([listing.labels[i] for i in wanted])
+    whole = torch.tensor([name not in found.broken for name in files])
+    parts = _parts(listing, wanted, labels, found.contents, whole, reading, name)
+    split = tuple(zip(files, parts, strict=True)) if "" in listing.parts else ()
+    return _Held(found.stored, labels, found.contents, parts, listing.classes, resolution, split)
+
+
+def _parts(
+    listing: Listing,
+    wanted: Sequence[int],
+    labels: Tensor,
+    contents: Sequence[str],
+    whole: Tensor,
+    reading: Reading,
+    name: str,
+) -> tuple[str, ...]:
+    """The part of each picture `wanted`; "" of broken ones."""
+    groups = folders.groups_of(listing, reading.groups) if reading.groups else None
+    parts = [listing.parts[i] if whole[at] else "broken" for at, i in enumerate(wanted)]
+
+    def moved(source: str, to: str, share: float) -> None:
+        """Moves a share of what is in part `source` to part `to`."""
+        at = [i for i, one in enumerate(parts) if one == source]
+        theirs = None if groups is None else [groups[wanted[i]] for i in at]
+        try:
+            taken = folders.split(labels[at], [contents[i] for i in at], theirs, share)
+        except Error as error:
+            raise Error(f"dataset {name}: {error}; it has {len(at)} pictures to be split") from None
+        for i, out in zip(at, taken.tolist(), strict=True):
+            parts[i] = to if out else "train"
+
+    if "" in parts:
+        moved("", "test", folders.TEST)
+        moved("train", "val", folders.VALIDATION / (1 - folders.TEST))
+    elif "train" in parts and "val" not in listing.parts:
+        moved("train", "val", VALIDATION)
+    return tuple("" if part == "broken" else part for part in parts)

@@ -35,13 +35,13 @@ from nas.records.trial import Score
 from nas.training.datasets import Data, load_test
 from nas.training.learner import (
     class_metrics,
+    images_of,
     network,
     new_learner,
     restored_learner,
     state,
     topk_accuracy,
     train_epoch,
-    training_images,
 )
 from nas.training.proxy import images_for
 from nas.training.step import Tick, device, logits_of
@@ -120,7 +120,7 @@ class TrainSeed:
 
 def info_of(plan: TrainingPlan, data: Data) -> WeightsInfo:
     """What weights trained in `plan` say of themselves."""
-    return WeightsInfo(plan.arch, plan.dataset, data.classes, data.mean, data.std)
+    return WeightsInfo(plan.arch, plan.dataset, data.classes, data.mean, data.std, data.share)
 
 
 def train(run: Run, plan: TrainingPlan, workers: Workers, watch: Watch = lambda _: None) -> TrainingResult:
@@ -136,7 +136,7 @@ def train(run: Run, plan: TrainingPlan, workers: Workers, watch: Watch = lambda 
         for seed in plan.seeds:
             if (content := read_checkpoint(run, seed)) is not None:
                 restored_learner(plan, seed, content, str(run.checkpoint(seed)))
-        _train_all(run, plan, len(training_images(data, plan)), workers, watch)
+        _train_all(run, plan, len(images_of(data, plan)), workers, watch)
         outcome = _tested(run, plan, data)
         for seed in plan.seeds:
             forget_checkpoint(run, seed)
@@ -187,7 +187,7 @@ def _train_all(run: Run, plan: TrainingPlan, images: int, workers: Workers, watc
 def _tested(run: Run, plan: TrainingPlan, data: Data) -> TrainingResult:
     """Every seed on the test images, which are read here and nowhere before."""
     torch.set_num_threads(1)  # as in training, which may have been in other processes
-    test = load_test(plan.dataset, plan.data)
+    test = load_test(plan.dataset, plan.data, plan.arch.resolution, plan.reading)
     model, tested = network(plan.arch), []
     for seed in plan.seeds:
         file = run.weights(seed)
@@ -201,7 +201,7 @@ def _tested(run: Run, plan: TrainingPlan, data: Data) -> TrainingResult:
     return TrainingResult(
         arch_id=arch_id(plan.arch),
         cost=cost(plan.arch),
-        train_images=len(training_images(data, plan)),
+        train_images=len(images_of(data, plan)),
         val_images=0 if plan.all_images else len(data.val),
         test_images=len(test),
         classes=data.classes,

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,16 +21,17 @@ from nas.errors import Error
 from nas.models.torch_model import build
 from nas.networks.architecture import Arch
 from nas.records.plan import derived_seed
-from nas.records.recipes import Decay, Teacher, TrainingPlan, TrainingRecipe
+from nas.records.recipes import Decay, Teacher, TrainingPlan
 from nas.records.results import Epoch, History
 from nas.serialization import from_data, to_data
 from nas.training.augmentation import augmented_by_policy, mixed
+from nas.training.crops import TrainingImages, training_images
 from nas.training.datasets import Data, Images
 from nas.training.muon import sgd
+from nas.training.picture_cache import Stored
 from nas.training.step import (
     Diverged,
     Tick,
-    augmented,
     device,
     keep_freed_memory,
     logits_of,
@@ -142,8 +142,8 @@ def train_epoch(
     """
     training, number = plan.training, len(learner.history.epochs)
     model, where = learner.model.train(), next(learner.model.parameters()).device
-    images = training_images(data, plan)
-    padded, labels = _padded(images, training.crop, where)
+    images = images_of(data, plan)
+    ready = _ready(images, data, training.crop, where)
     torch.manual_seed(derived_seed(seed, f"epoch {number}"))  # dropout, policies and mixing draw from torch's own
     rng = torch.Generator().manual_seed(derived_seed(seed, f"order {number}"))
     # Even batches: of a last one with a single image no batch norm can learn.
@@ -153,9 +153,12 @@ def train_epoch(
         lr = training.lr_at(number * len(order) + step, steps)
         for group in learner.optimiser.param_groups:
             group["lr"] = training.lr_at(number * len(order) + step, steps, group.get("highest_lr"))
-        batch = _drawn(padded, index, data, training, rng)
+        batch = ready.drawn(index, rng)
         x, answers = mixed(
-            normalised(augmented_by_policy(batch, training), data), labels[index.to(where)], len(data.classes), training
+            normalised(augmented_by_policy(batch, training), data),
+            ready.labels[index.to(where)],
+            len(data.classes),
+            training,
         )
         with precision(where):
             logits = model(x)
@@ -181,7 +184,7 @@ def train_epoch(
     learner.history = History((*learner.history.epochs, epoch))
 
 
-def training_images(data: Data, plan: TrainingPlan) -> Images:
+def images_of(data: Data, plan: TrainingPlan) -> Images:
     """The images that `plan` trains on."""
     return _joined(data) if plan.all_images else data.train
 
@@ -189,26 +192,16 @@ def training_images(data: Data, plan: TrainingPlan) -> Images:
 @lru_cache(maxsize=1)
 def _joined(data: Data) -> Images:
     both = data.train, data.val
-    return Images(torch.cat([part.pixels for part in both]), torch.cat([part.labels for part in both]))
+    labels = torch.cat([part.labels for part in both])
+    if isinstance(data.train.pixels, Stored):
+        return Images(data.train.pixels, labels, torch.cat([part.rows for part in both if part.rows is not None]))
+    return Images(torch.cat([part.all() for part in both]), labels)
 
 
-_kept: dict[str, Any] = {}  # the images last prepared: every epoch needs the same
-
-
-def _padded(images: Images, pad: int, where: torch.device) -> tuple[Tensor, Tensor]:
-    """Images with `pad` zeros around them, and their labels, on the device."""
-    key = (images.pixels.data_ptr(), len(images), pad, where)
-    if _kept.get("key") != key:
-        padded = functional.pad(images.pixels, [0, 0, pad, pad, pad, pad])
-        _kept.update(key=key, images=images, value=(padded.to(where), images.labels.to(where)))
-    value: tuple[Tensor, Tensor] = _kept["value"]
-    return value
-
-
-def _drawn(padded: Tensor, index: Tensor, data: Data, training: TrainingRecipe, rng: torch.Generator) -> Tensor:
-    if training.crop:
-        return augmented(padded, index, data.resolution, data.flip, rng)
-    return padded[index.to(padded.device)]
+@lru_cache(maxsize=1)
+def _ready(images: Images, data: Data, pad: int, where: torch.device) -> TrainingImages:
+    """The images made ready for training: every epoch needs the same."""
+    return training_images(images, data, pad, where)
 
 
 def _teacher_logits(teacher: nn.Module, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from nas.networks.architecture import Arch, arch_id
 from nas.records.plan import Plan, derived_seed
 from nas.records.recipes import TrainingPlan
 from nas.records.trial import Score
-from nas.training.datasets import Data, load, shrunk
+from nas.training.datasets import Data, load, resized
 from nas.training.step import Tick, device, optimiser_of, top1, train, trainable
 
 loaded = cache(load)  # a process reads its dataset once
@@ -20,7 +20,8 @@ loaded = cache(load)  # a process reads its dataset once
 
 def images_for(asked: Plan | TrainingPlan) -> Data:
     """What a search or a full training may see of its dataset, mirrored or not as it was asked."""
-    data = loaded(asked.dataset, asked.data)
+    side = asked.resolution if isinstance(asked, Plan) else asked.arch.resolution
+    data = loaded(asked.dataset, asked.data, side, asked.reading)
     return data if asked.flip else replace(data, flip=False)
 
 
@@ -40,7 +41,7 @@ class Proxy:
     ) -> tuple[Score, bytes | None]:
         torch.set_num_threads(1)
         plan, recipe = self.plan, self.plan.recipe
-        data = images_for(plan)
+        data = resized(images_for(plan), arch.resolution)
         name = arch_id(arch)
         torch.manual_seed(derived_seed(plan.seed, name))
         model = trainable(arch)
@@ -53,7 +54,7 @@ class Proxy:
     def _train(self, name: str, model: torch.nn.Module, optimiser: Any, data: Data, number: int, tick: Tick) -> Score:
         rung, where = self.plan.recipe.rungs[number], device()
         seed = derived_seed(self.plan.seed, f"{name}:{number}")
-        data = shrunk(data, rung.resolution or data.resolution)
+        data = resized(data, rung.resolution or data.resolution)
         recipe, images = self.plan.recipe, data.train.first(rung.images)
         part = recipe.part(number)
         torch.manual_seed(seed)  # of what is dropped out: the same, whether or not another rung went before it here

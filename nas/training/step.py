@@ -16,6 +16,7 @@ from nas.models.torch_model import build
 from nas.networks.architecture import Arch
 from nas.records.optimisers import share_of_lr
 from nas.records.plan import Recipe
+from nas.training.crops import seen, training_images
 from nas.training.datasets import Data, Images
 from nas.training.depthwise import with_fast_gradients
 from nas.training.muon import sgd
@@ -82,23 +83,6 @@ def normalised(pixels: Tensor, data: Data) -> Tensor:
     return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
 
 
-def augmented(padded: Tensor, index: Tensor, size: int, flip: bool, rng: torch.Generator) -> Tensor:
-    """Random `size` x `size` crops of images `index` of `padded` (N, P, P, 3), half of them mirrored if `flip`.
-
-    One gather for the whole batch: (B, size, size, 3). The draws come from `rng`, on the CPU, so that they are the
-    same on every device.
-    """
-    batch, slack = len(index), padded.shape[1] - size
-    corner = torch.randint(slack + 1, (2, batch, 1), generator=rng)
-    side = torch.arange(size)
-    rows, columns = corner[0] + side, corner[1] + side
-    if flip:
-        mirrored = torch.rand(batch, 1, generator=rng) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    where = padded.device
-    return padded[index.to(where)[:, None, None], rows.to(where)[:, :, None], columns.to(where)[:, None, :]]
-
-
 def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The optimiser of `recipe`; weight decay spares batch norm and biases."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -128,8 +112,7 @@ def train(
     keep_freed_memory()
     where = next(model.parameters()).device
     model.train().to(memory_format=torch.channels_last)
-    pad = [0, 0, recipe.pad, recipe.pad, recipe.pad, recipe.pad]
-    padded, labels = functional.pad(images.pixels, pad).to(where), images.labels.to(where)
+    ready = training_images(images, data, recipe.pad, where)
     rng = torch.Generator().manual_seed(seed)
     batches = -(-len(images) // recipe.batch)
     begin, end = part
@@ -145,9 +128,9 @@ def train(
             for group in optimiser.param_groups:
                 share = share_of_lr(recipe.schedule, begin + (end - begin) * step / steps)
                 group["lr"] = group.get("highest_lr", recipe.lr) * share
-            batch = augmented(padded, index, data.resolution, data.flip, rng)
+            batch = ready.drawn(index, rng)
             with precision(where):
-                loss = functional.cross_entropy(model(normalised(batch, data)), labels[index.to(where)])
+                loss = functional.cross_entropy(model(normalised(batch, data)), ready.labels[index.to(where)])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -171,7 +154,8 @@ def logits_of(model: nn.Module, data: Data, images: Images, batch: int = 100) ->
     where = next(model.parameters()).device
     model.eval().to(memory_format=torch.channels_last)
     parts = []
-    for pixels in images.pixels.split(batch):
+    for index in torch.arange(len(images)).split(batch):
+        pixels = seen(images.take(index), data)
         with precision(where):
             parts.append(model(normalised(pixels.to(where), data)).float().cpu())
     return torch.cat(parts)

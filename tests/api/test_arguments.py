@@ -31,6 +31,10 @@ RUN = {
     "workers": [*LIMITED, 0, 1.5],
     "seed": [*NUMBERS, 1.5],
     "flip": SWITCHES,
+    "resolution": [*LIMITED, 0, 7, 1024, 32.5],
+    "groups": [3, "", r"(\d+)"],  # for folders alone
+    "skip_bad": [*SWITCHES, True],
+    "read": FUNCTIONS,
     "dataset": [*TEXTS, "cifar", "folder:", "folder:/no/such"],
     "data": PATHS[:-1],
     "started": FUNCTIONS,
@@ -139,10 +143,16 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
         {"network": NETWORKS, "resolution": [*LIMITED, 0], "classes": [*LIMITED, 0], "check": SWITCHES},
     ),
     "diagram": ({"network": "lowres-mobilenet"}, {"network": NETWORKS, "to": [*PATHS, "picture.gif"]}),
-    "projections": ({}, {"space": [*SPACES, {"a": [1, 2]}]}),
+    "anchors": ({}, {"resolution": [*LIMITED, 0]}),
+    "projections": ({"space": "lowres"}, {"space": [*SPACES, {"a": [1, 2]}], "resolution": [*LIMITED, 0]}),
     "space": (
         {"name": "lowres"},
-        {"name": [*SPACES, {"a": [1, 2]}], "budget": [*BUDGETS, "1ms"], "write": [*PATHS, "my_space.py"]},
+        {
+            "name": [*SPACES, {"a": [1, 2]}],
+            "budget": [*BUDGETS, "1ms"],
+            "resolution": [*LIMITED, 0],
+            "write": [*PATHS, "my_space.py"],
+        },
     ),
     "suggest": ({"trial": FixedTrial({})}, {"trial": [3, None, "x"], "space": SPACES}),
     "show": ({}, {"run": RUNS}),
@@ -171,7 +181,7 @@ def test_a_wrong_argument_is_one_error(here: Path, function: str, usual: dict[st
 
 
 def test_every_argument_of_every_function_is_in_the_table() -> None:
-    functions = {name for name in nas.__all__ if inspect.isfunction(getattr(nas, name))} - {"anchors", "of", "one_of"}
+    functions = {name for name in nas.__all__ if inspect.isfunction(getattr(nas, name))} - {"of", "one_of"}
     assert set(WRONG) == functions
     for function, (_, arguments) in WRONG.items():
         assert set(inspect.signature(getattr(nas, function)).parameters) == set(arguments), function

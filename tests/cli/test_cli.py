@@ -71,7 +71,7 @@ def entries(folder: Path) -> set[str]:
         (("--budget", "25MFLOPs", "--run", "taken"), "runs/taken exists already"),
         (("--budget", "25MFLOPs", "--dataset", "cifar10", "--data", "."), "--data DIR, the folder that holds"),
         (("--budget", "25MFLOPs", "--data", "."), "dataset digits takes no --data"),
-        (("--budget", "25MFLOPs", "--dataset", "folder:x"), "/x has no train/; it needs train/CLASS/* and test/CLASS"),
+        (("--budget", "25MFLOPs", "--dataset", "folder:x"), "/x is no folder; give one that holds pictures in folders"),
         (("--budget", "0.5MFLOPs", "--dataset", "cifar10"), "no network of space lightweight keeps the budget"),
         (
             ("--budget", "0.5MFLOPs"),
@@ -264,7 +264,7 @@ def test_profile_builds_and_counts_again_when_told(here: Path) -> None:
         (("broken.json",), "broken.json is not JSON"),
         (("other.json",), "other.json.stem is missing"),
         (("misfit.json",), "stages.0: width must be even for a shuffle block, got 117"),
-        (("lowres-mobilenet", "--resolution", "0"), "resolution must be at least 1, got 0"),
+        (("lowres-mobilenet", "--resolution", "0"), "resolution must be at least 8, got 0"),
         (("squeezenet", "--resolution", "8"), "does not fit a map of"),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nas.training.datasets import Images, load, load_test
+from nas.records.plan import Reading
+from nas.training.datasets import Images, load, load_test, natural_resolution, resized
 
 CIFAR = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -57,28 +58,23 @@ def make_folder(root: Path) -> None:
 def test_folder(tmp_path: Path) -> None:
     make_folder(tmp_path)
     data = load(f"folder:{tmp_path}")
-    assert data.train.pixels.shape == (16, 32, 32, 3) and len(data.val) == 4
-    assert data.classes == ("cat", "dog")
-    assert set(data.train.pixels[data.train.labels == 1][..., 0].flatten().tolist()) == {200}
+    assert data.resolution == 32 and data.train.side == 32 and data.train.all().shape == (16, 32, 32, 3)
+    assert len(data.val) == 4 and data.classes == ("cat", "dog") and data.split == ()
+    assert set(data.train.all()[data.train.labels == 1][..., 0].flatten().tolist()) == {200}
     assert len(load_test(f"folder:{tmp_path}")) == 6
+    assert torch.equal(data.train.first(4).all(), data.train.take(torch.arange(4)))
 
 
-def test_folder_refusals(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has no train/"):
-        load(f"folder:{tmp_path}")
+def test_broken_pictures_are_all_named_at_once(tmp_path: Path) -> None:
     make_folder(tmp_path)
+    whole = (tmp_path / "train" / "dog" / "3.png").read_bytes()
     (tmp_path / "train" / "cat" / "0.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"train/cat/0\.png cannot be read.*--dataset digits"):
+    (tmp_path / "train" / "dog" / "3.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"2 of the pictures in .* cannot be read.*--skip-bad") as said:
         load(f"folder:{tmp_path}")
-    deep = torch.full((36, 40), 30_000, dtype=torch.int32).numpy().astype("uint16")
-    Image.fromarray(deep).save(tmp_path / "train" / "cat" / "0.png")  # PIL would make all of it white
-    with pytest.raises(ValueError, match=r"train/cat/0\.png cannot be read: it has more than 8 bits a level"):
-        load(f"folder:{tmp_path}")
-    make_folder(tmp_path / "b")
-    whole = (tmp_path / "b" / "train" / "dog" / "3.png").read_bytes()
-    (tmp_path / "b" / "train" / "dog" / "3.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"train/dog/3\.png cannot be read"):
-        load(f"folder:{tmp_path}/b")
+    assert "train/cat/0.png: cannot identify image file" in str(said.value) and "train/dog/3.png: " in str(said.value)
+    data = load(f"folder:{tmp_path}", reading=Reading(skip_bad=True))
+    assert len(data.train) + len(data.val) == 18 and len(data.contents) == 18
 
 
 def test_one_class_is_none(tmp_path: Path) -> None:
@@ -93,15 +89,14 @@ def test_a_digest_is_of_images_labels_and_classes(tmp_path: Path) -> None:
     make_folder(tmp_path)
     data = load(f"folder:{tmp_path}")
     assert data.digest == load(f"folder:{tmp_path}").digest
-    pixels = data.train.pixels.clone()
+    other = replace(data, contents=("another file", *data.contents[1:]))
+    labels = replace(data, val=replace(data.val, labels=data.val.labels.flip(0)))
+    assert len({one.digest for one in (data, other, labels, replace(data, classes=("cat", "eel")))}) == 4
+    assert load(f"folder:{tmp_path}", resolution=24).digest != data.digest
+    digits = load("digits")
+    pixels = digits.train.all().clone()
     pixels[-1, -1, -1, -1] += 1
-    labels = data.val.labels.flip(0)
-    others = (
-        replace(data, train=Images(pixels, data.train.labels)),
-        replace(data, val=Images(data.val.pixels, labels)),
-        replace(data, classes=("cat", "eel")),
-    )
-    assert len({data.digest, *(other.digest for other in others)}) == 4
+    assert replace(digits, train=Images(pixels, digits.train.labels)).digest != digits.digest
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -142,3 +137,136 @@ def test_classes_that_differ_between_the_parts_are_refused(tmp_path: Path) -> No
             Image.new("RGB", (8, 8)).save(folder / f"{i}.png")
     with pytest.raises(ValueError, match="has class 'b' in train/ and not in test/; both need all classes"):
         load(f"folder:{tmp_path}")
+
+
+def colours(root: Path, places: list[str], number: int, side: int = 12) -> None:
+    """`number` different pictures in each of `places`."""
+    for c, place in enumerate(places):
+        (root / place).mkdir(parents=True)
+        for i in range(number):
+            Image.new("RGB", (side, side), (i * 5, 40 * c, 7)).save(root / place / f"{i}.png")
+
+
+def test_a_folder_without_a_split(tmp_path: Path) -> None:
+    """70 %, 15 %, 15 % of each class, the same each time; hidden folders are no classes."""
+    colours(tmp_path, ["a", "b"], 40)
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / ".ipynb_checkpoints" / "1.png")
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "a" / "Thumbs.db").write_bytes(b"")
+    data, test = load(f"folder:{tmp_path}"), load_test(f"folder:{tmp_path}")
+    assert data.classes == ("a", "b")
+    assert [torch.bincount(part.labels).tolist() for part in (data.train, data.val, test)] == [
+        [28] * 2,
+        [6] * 2,
+        [6] * 2,
+    ]
+    assert len(data.split) == 80 and dict(data.split) == dict(load(f"folder:{tmp_path}").split)
+    parts = [{picture.numpy().tobytes() for picture in part.all()} for part in (data.train, data.val, test)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 80
+
+
+def test_equal_files_are_on_one_side(tmp_path: Path) -> None:
+    colours(tmp_path, ["a", "b"], 20)
+    for place in ("a", "b"):
+        for i in range(20):
+            for copy in range(3):
+                shutil.copy(tmp_path / place / f"{i}.png", tmp_path / place / f"{i}-{copy}.png")
+    data, test = load(f"folder:{tmp_path}"), load_test(f"folder:{tmp_path}")
+    parts = [{picture.numpy().tobytes() for picture in part.all()} for part in (data.train, data.val, test)]
+    assert sum(map(len, parts)) == 40 and len(data.train) + len(data.val) + len(test) == 160
+
+
+def test_groups_are_on_one_side(tmp_path: Path) -> None:
+    """Of 30 people, each in both classes."""
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        for i in range(120):
+            Image.new("RGB", (8, 8), (i, 200 * (place == "b"), 0)).save(tmp_path / place / f"person{i % 30}_{i}.png")
+    name, reading = f"folder:{tmp_path}", Reading(groups=r"person(\d+)_")
+    data, test = load(name, reading=reading), load_test(name, reading=reading)
+    people: dict[str, set[str]] = {}
+    for file, part in data.split:
+        people.setdefault(part, set()).add(file.split("_")[0].split("person")[1])
+    assert sum(map(len, people.values())) == len(set.union(*people.values())) == 30
+    assert len(people["train"]) >= 20 and len(test) == 8 * len(people["test"]) >= 24
+    with pytest.raises(ValueError, match=r"groups '\(x.*' finds nothing in a/person0_0.png"):
+        load(name, reading=Reading(groups=r"(x\d)"))
+    with pytest.raises(ValueError, match="must capture one thing"):
+        load(name, reading=Reading(groups="person"))
+    with pytest.raises(ValueError, match="is no regular expression"):
+        load(name, reading=Reading(groups="(person"))
+
+
+@pytest.mark.parametrize("parts", [("train", "val", "test"), ("train", "val"), ("train", "test")])
+def test_layouts_with_parts(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    """val/ validates where there is a test/, and is the test where there is none."""
+    for n, part in enumerate(parts):
+        colours(tmp_path / part, ["a", "b"], 10 * (3 - n))
+    data, test = load(f"folder:{tmp_path}"), load_test(f"folder:{tmp_path}")
+    sizes = (len(data.train), len(data.val), len(test))
+    assert sizes == ((60, 40, 20) if len(parts) == 3 else (48, 12, 40)) and data.split == ()
+
+
+def test_a_table_of_labels(tmp_path: Path) -> None:
+    colours(tmp_path, ["pictures", "more"], 20)
+    files = [f"{place}/{i}.png" for place in ("pictures", "more") for i in range(20)]
+    rows = [f"{file},{'even' if i % 2 == 0 else 'odd'}" for i, file in enumerate(files)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]) + "\n")
+    data = load(f"folder:{tmp_path}")
+    assert data.classes == ("even", "odd") and len(data.split) == 40
+    parts = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
+    (tmp_path / "labels.csv").write_text(
+        "\n".join(["file,label,part", *map(",".join, zip(rows, parts, strict=True))]) + "\n"
+    )
+    data = load(f"folder:{tmp_path}")
+    assert (len(data.train), len(data.val), len(load_test(f"folder:{tmp_path}"))) == (20, 10, 10)
+    for text, said in (
+        ("name,label\na,b\n", "has no column 'file'"),
+        ("file,label\nnone.png,b\n", "line 2: none.png does not exist"),
+        (f"file,label,part\n{files[0]},a,train\n{files[1]},a,\n", "must say the part of every file"),
+        (f"file,label,part\n{files[0]},a,exam\n", "line 2"),
+    ):
+        (tmp_path / "labels.csv").write_text(text)
+        with pytest.raises(ValueError, match=said):
+            load(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        (["train/a", "train/b"], "has train/ and neither test/ nor val/"),
+        ([], "has no pictures in folders of their classes"),
+        (["a"], "has one class, 'a'"),
+    ],
+)
+def test_folders_that_are_no_dataset(tmp_path: Path, places: list[str], said: str) -> None:
+    colours(tmp_path, places, 3)
+    with pytest.raises(ValueError, match=said):
+        load(f"folder:{tmp_path}")
+    with pytest.raises(ValueError, match="is no folder"):
+        load(f"folder:{tmp_path}/nowhere")
+
+
+def test_too_few_pictures_for_a_split(tmp_path: Path) -> None:
+    colours(tmp_path, ["a", "b"], 2)
+    with pytest.raises(ValueError, match=r"no split can be made.*it has 4 pictures"):
+        load(f"folder:{tmp_path}")
+
+
+def test_a_size_that_fits_the_pictures(tmp_path: Path) -> None:
+    for side, taken in ((20, 32), (50, 48), (100, 96), (700, 96)):
+        colours(tmp_path / str(side), ["a", "b"], 12, side)
+        assert natural_resolution(f"folder:{tmp_path / str(side)}")[0] == taken
+    data = load(f"folder:{tmp_path / '100'}")
+    assert (data.resolution, data.train.side, round(data.share, 3)) == (96, 110, 0.873)
+    assert "pictures of about 100 pixels are taken at 96x96" in natural_resolution(f"folder:{tmp_path / '100'}")[1]
+
+
+def test_other_sizes_of_a_built_in_dataset() -> None:
+    for side in (16, 20, 48):
+        data = load("digits", resolution=side)
+        assert data.resolution == data.train.side == side and load_test("digits", resolution=side).side == side
+    data = load("digits")
+    assert resized(data, 64).resolution == 64 and resized(data, 64).train.side == 32
+    assert resized(data, 12).train.all().shape[1:] == (12, 12, 3)

@@ -9,9 +9,10 @@ from nas.models.torch_model import build
 from nas.networks.architecture import Arch, Head, Stage, Stem
 from nas.networks.blocks import Bottleneck
 from nas.records.plan import Budget, Recipe, Rung
-from nas.training.datasets import Data, Images, load, shrunk
+from nas.training.crops import augmented
+from nas.training.datasets import Data, Images, load, resized
 from nas.training.proxy import Proxy
-from nas.training.step import Diverged, augmented, normalised, optimiser_of, top1, train
+from nas.training.step import Diverged, normalised, optimiser_of, top1, train
 from tests.conftest import RECIPE, plan_for
 
 ARCH = Arch(Stem(8), (Stage(Bottleneck(2.0), 8, 1), Stage(Bottleneck(2.0), 16, 1, 2)), Head(32))
@@ -23,7 +24,7 @@ def bright_or_dark(n: int) -> Data:
     labels = torch.arange(n) % 2
     pixels = (torch.rand(n, 32, 32, 3, generator=rng) * 100 + 120 * labels[:, None, None, None]).to(torch.uint8)
     images = Images(pixels, labels)
-    return Data("made", images, images, ("dark", "bright"), (0.5,) * 3, (0.25,) * 3, flip=True)
+    return Data("made", images, images, ("dark", "bright"), (0.5,) * 3, (0.25,) * 3, flip=True, resolution=images.side)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -189,11 +190,10 @@ def test_a_rung_at_a_lower_resolution_goes_on_at_the_full_one() -> None:
     assert first.train_loss != whole.train_loss and second.images == 64
 
 
-def test_shrunk_images_are_means() -> None:
+def test_smaller_images_are_means() -> None:
     data = bright_or_dark(8)
-    half = shrunk(data, data.resolution // 2)
+    half = resized(data, data.resolution // 2)
     assert half.resolution == data.resolution // 2 and torch.equal(half.train.labels, data.train.labels)
     corner = data.train.pixels[:, :2, :2].float().mean((1, 2)).round()
     assert torch.equal(half.train.pixels[:, 0, 0].float(), corner)
-    with pytest.raises(ValueError, match="resolution must divide"):
-        shrunk(data, 5)
+    assert resized(data, 5).train.all().shape[1:] == (5, 5, 3)

@@ -1,0 +1,115 @@
+"""The part of an image that a network sees: in training another one each time, in evaluation the middle.
+
+Images up to PADDED a side are cropped from zeros around them, as those of CIFAR are in all papers. Larger ones are
+stored a little larger than they are seen, and in training are parts of random area and aspect, brought to size.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nas.training.datasets import CHUNK, PADDED, Data, Images
+
+AREA, ASPECT = (0.35, 1.0), (3 / 4, 4 / 3)  # of random parts; a smaller area than this leaves small networks nothing
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingImages:
+    """Images ready for training: `drawn(index, rng)` gives a batch of them, each another part at every draw.
+
+    All draws come from `rng`, on the CPU, so that they are the same on every device.
+    """
+
+    images: Images
+    data: Data
+    pad: int
+    """Zeros around small images; 0: all are seen as in evaluation, and none is mirrored."""
+    labels: Tensor
+    """(N,), on the device."""
+    padded: Tensor | None
+    """Small images with their zeros (N, P, P, 3), on the device; None: larger ones, read as they are drawn."""
+
+    def drawn(self, index: Tensor, rng: torch.Generator) -> Tensor:
+        """Images `index` (B,) -> (B, R, R, 3) uint8, on the device."""
+        if not self.pad:
+            return seen(self.images.take(index), self.data).to(self.labels.device)
+        if self.padded is not None:
+            return augmented(self.padded, index, self.data.resolution, self.data.flip, rng)
+        pixels = self.images.take(index).to(self.labels.device)
+        return resized_crops(pixels, self.data, rng)
+
+
+def training_images(images: Images, data: Data, pad: int, where: torch.device) -> TrainingImages:
+    """`images` of `data`, on the device `where` as far as they are small."""
+    padded = None
+    if pad and data.resolution <= PADDED and images.side == data.resolution:
+        padded = functional.pad(images.all(), [0, 0, pad, pad, pad, pad]).to(where)
+    return TrainingImages(images, data, pad, images.labels.to(where), padded)
+
+
+def augmented(padded: Tensor, index: Tensor, size: int, flip: bool, rng: torch.Generator) -> Tensor:
+    """Random `size` x `size` crops of images `index` of `padded` (N, P, P, 3), half of them mirrored if `flip`.
+
+    One gather for the whole batch: (B, size, size, 3).
+    """
+    batch, slack = len(index), padded.shape[1] - size
+    corner = torch.randint(slack + 1, (2, batch, 1), generator=rng)
+    side = torch.arange(size)
+    rows, columns = corner[0] + side, corner[1] + side
+    if flip:
+        mirrored = torch.rand(batch, 1, generator=rng) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    where = padded.device
+    return padded[index.to(where)[:, None, None], rows.to(where)[:, :, None], columns.to(where)[:, None, :]]
+
+
+def resized_crops(pixels: Tensor, data: Data, rng: torch.Generator) -> Tensor:
+    """(B, S, S, 3) uint8 -> (B, R, R, 3) uint8: of each image a part of random area and aspect, half of them mirrored.
+
+    As torchvision's RandomResizedCrop, for the whole batch at once.
+    """
+    batch, where, side = len(pixels), pixels.device, data.stored_side
+    area, aspect, across, down, mirrored = torch.rand(5, batch, generator=rng)
+    area = AREA[0] + (AREA[1] - AREA[0]) * area
+    aspect = torch.exp(math.log(ASPECT[0]) + (math.log(ASPECT[1]) - math.log(ASPECT[0])) * aspect)
+    width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
+    turned = torch.where((mirrored < 0.5) & torch.tensor(data.flip), -width, width)
+    place = torch.zeros(batch, 2, 3)
+    place[:, 0, 0], place[:, 0, 2] = turned, (1 - width) * (2 * across - 1)
+    place[:, 1, 1], place[:, 1, 2] = height, (1 - height) * (2 * down - 1)
+    x = _floats(pixels)
+    if side < x.shape[2]:  # a network that sees smaller images than others of its space
+        x = functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
+    grid = functional.affine_grid(place.to(where), [batch, 3, data.resolution, data.resolution], align_corners=False)
+    return _bytes(functional.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False))
+
+
+def seen(pixels: Tensor, data: Data) -> Tensor:
+    """(B, S, S, 3) uint8 -> (B, R, R, 3) uint8: the middle of each image, as it is evaluated."""
+    side, wanted = pixels.shape[1], data.resolution
+    part = round(side * data.share)
+    begin = (side - part) // 2
+    middle = pixels[:, begin : begin + part, begin : begin + part]
+    if part == wanted:
+        return middle
+    sized = functional.interpolate(_floats(middle), (wanted, wanted), mode="bilinear", antialias=part > wanted)
+    return _bytes(sized)
+
+
+def evaluated(images: Images, data: Data) -> Images:
+    """`images` as they are evaluated, in memory."""
+    parts = [seen(images.take(index), data) for index in torch.arange(len(images)).split(CHUNK)]
+    return Images(torch.cat(parts), images.labels)
+
+
+def _floats(pixels: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W)."""
+    return pixels.permute(0, 3, 1, 2).float()
+
+
+def _bytes(x: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, H, W, 3) uint8."""
+    return x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,195 @@
+"""Folders of pictures: which files they hold, of which class, and in which part.
+
+Four layouts: train/CLASS/* with test/CLASS/*, with val/CLASS/*, or with both; or CLASS/* without a split; or a
+labels.csv. Where no part is given for the test, 15 % of the pictures are it, and 15 % validate; the rest of what is for
+training, 20 % of it where only that is missing. The split is stratified and the same in every run; files that are equal
+to the byte, and those of one group, are never on two sides.
+"""
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas.errors import Error
+from nas.training.pictures import is_hidden, is_picture, size
+
+PARTS = ("train", "val", "test")
+VALIDATION, TEST = 0.15, 0.15  # of pictures without a split
+SPLIT_SEED = 0  # of the split only: every search of a dataset validates on the same images
+LOOKED_AT = 200  # pictures whose size is looked at
+SIDES = (224, 160, 128, 96, 64, 48, 32)  # that a folder's pictures are taken at where nothing is said
+LARGEST = 96  # of them: more takes hours on a CPU
+LABELS = "labels.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The pictures of a folder: `files` below `root`, the class of each as a number, and its part."""
+
+    root: Path
+    files: tuple[str, ...]
+    labels: tuple[int, ...]
+    parts: tuple[str, ...]
+    """Of PARTS; "" where the split is ours to make."""
+    classes: tuple[str, ...]
+
+
+def listed(root: Path) -> Listing:
+    """What folder `root` holds. Raises Error where it is none of the layouts."""
+    if (root / LABELS).is_file():
+        return _by_table(root)
+    if not root.is_dir():
+        raise Error(f"dataset folder:{root} is no folder; give one that holds pictures in folders of their classes")
+    given = [part for part in PARTS if (root / part).is_dir()]
+    if "train" in given:
+        if len(given) == 1:
+            raise Error(
+                f"dataset folder:{root} has train/ and neither test/ nor val/; it needs train/CLASS/* and "
+                "test/CLASS/*, or CLASS/* without a split"
+            )
+        found = {part: _by_class(root, part) for part in given}
+        _same_classes(root, found)
+        if "test" not in found:  # what is called so is looked at last
+            found["test"] = found.pop("val")
+    else:
+        found = {"": _by_class(root, "")}
+    names = sorted(next(iter(found.values())))
+    rows = [(file, names.index(name), part) for part, of in found.items() for name in names for file in of[name]]
+    return _listing(root, rows, names)
+
+
+def _listing(root: Path, rows: Sequence[tuple[str, int, str]], names: Sequence[str]) -> Listing:
+    if not rows:
+        raise Error(
+            f"dataset folder:{root} has no pictures in folders of their classes; it needs train/CLASS/* and "
+            f"test/CLASS/*, or CLASS/* without a split, or {LABELS} (file,label)"
+        )
+    files, labels, parts = zip(*rows, strict=True)
+    return Listing(root, files, labels, parts, tuple(names))
+
+
+def _by_class(root: Path, part: str) -> dict[str, list[str]]:
+    """The pictures of each folder in root/part, those in folders within it too."""
+    found: dict[str, list[str]] = {}
+    for entry in sorted(os.scandir(root / part), key=lambda entry: entry.name):
+        if entry.is_dir() and not is_hidden(entry.name):
+            found[entry.name] = list(_pictures(root, entry.path))
+    empty = [name for name, files in found.items() if not files]
+    if empty and len(empty) < len(found):
+        raise Error(f"dataset folder:{root} has no picture in {os.path.join(part, empty[0])}/; a class needs some")
+    return {name: files for name, files in found.items() if files}
+
+
+def _pictures(root: Path, folder: str) -> Iterator[str]:
+    """The pictures in `folder` and in folders within it, as paths below `root`."""
+    for place, within, names in os.walk(folder, followlinks=True):
+        within[:] = sorted(name for name in within if not is_hidden(name))
+        yield from (os.path.relpath(os.path.join(place, name), root) for name in sorted(names) if is_picture(name))
+
+
+def _same_classes(root: Path, found: dict[str, dict[str, list[str]]]) -> None:
+    """Raises Error where the parts do not hold the same classes, which would shift labels in silence."""
+    train = set(found["train"])
+    for part, of in found.items():
+        if train != set(of):
+            name = min(train ^ set(of))
+            has, lacks = ("train", part) if name in train else (part, "train")
+            raise Error(
+                f"dataset folder:{root} has class {name!r} in {has}/ and not in {lacks}/; both need all classes"
+            )
+
+
+def _by_table(root: Path) -> Listing:
+    """labels.csv: file,label and, if given, part; files below `root`."""
+    with (root / LABELS).open(newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file)
+        lacks = {"file", "label"} - set(table.fieldnames or ())
+        if lacks:
+            raise Error(f"{root / LABELS} has no column {min(lacks)!r}; its first line is file,label[,part]")
+        rows = [(row["file"], row["label"], row.get("part") or "") for row in table]
+    for number, (name, label, part) in enumerate(rows, 2):
+        if not name or not label or part not in ("", *PARTS):
+            raise Error(f"{root / LABELS}, line {number}: {name},{label},{part} is no file,label[,{'|'.join(PARTS)}]")
+        if not (root / name).is_file():
+            raise Error(f"{root / LABELS}, line {number}: {name} does not exist below {root}")
+    parts = {part for *_, part in rows}
+    if ("" in parts and len(parts) > 1) or (parts and parts != {""} and not {"train", "test"} <= parts):
+        raise Error(f"{root / LABELS} must say the part of every file, of train and test at least, or of none")
+    names = sorted({label for _, label, _ in rows})
+    return _listing(root, [(name, names.index(label), part) for name, label, part in rows], names)
+
+
+def groups_of(listing: Listing, groups: str) -> list[str]:
+    """What the one capture of the pattern `groups` finds in each file's path. Raises Error where it finds nothing."""
+    try:
+        pattern = re.compile(groups)
+    except re.error as error:
+        raise Error(f"groups {groups!r} is no regular expression: {error}") from None
+    if pattern.groups != 1:
+        raise Error(f"groups {groups!r} must capture one thing, in one pair of brackets; it has {pattern.groups}")
+    found = []
+    for name in listing.files:
+        match = pattern.search(name)
+        if match is None or match[1] is None:
+            raise Error(f"groups {groups!r} finds nothing in {name}; it must in each file's path")
+        found.append(match[1])
+    return found
+
+
+def natural_side(listing: Listing) -> tuple[int, int]:
+    """The side that pictures are taken at where nothing is said, and the median of their short sides."""
+    short = []
+    for name in listing.files[:: max(1, len(listing.files) // LOOKED_AT)]:
+        try:
+            short.append(min(size((listing.root / name).read_bytes())))
+        except (Error, OSError):  # said when all are read
+            continue
+    middle = int(median(short)) if short else SIDES[-1]
+    return next((side for side in SIDES if side <= min(middle, LARGEST)), SIDES[-1]), middle
+
+
+def split(labels: Tensor, contents: Sequence[str], groups: Sequence[str] | None, share: float) -> Tensor:
+    """Which of the pictures (N,) are taken out, a share of about `share` of each class.
+
+    Those with equal contents, or of one of `groups`, are taken together: a share of one in a whole number then. Raises
+    Error where there are too few.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+
+    together = _together(contents, groups)
+    try:
+        if groups is None:
+            first = np.unique(together, return_index=True)[1]
+            _, taken = train_test_split(first, test_size=share, stratify=labels[first].numpy(), random_state=SPLIT_SEED)
+            return torch.from_numpy(np.isin(together, together[taken]))
+        folds = StratifiedGroupKFold(round(1 / share), shuffle=True, random_state=SPLIT_SEED)
+        _, chosen = next(iter(folds.split(labels, labels, together)))
+    except ValueError as error:
+        raise Error(f"no split can be made: {error}") from None
+    out = torch.zeros(len(labels), dtype=torch.bool)
+    out[torch.from_numpy(chosen)] = True
+    return out
+
+
+def _together(contents: Sequence[str], groups: Sequence[str] | None) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """A number for each picture, equal for those that must be on one side."""
+    leader: dict[str, str] = {}
+
+    def found(name: str) -> str:
+        while leader.setdefault(name, name) != name:
+            name = leader[name]
+        return name
+
+    names = [f"content {content}" for content in contents]
+    for i, group in enumerate(groups or ()):
+        leader[found(names[i])] = found(f"group {group}")
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(found(name), len(numbers)) for name in names])
