@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nas.api.networks import profile as profile
     from nas.api.networks import projections as projections
     from nas.api.networks import space as space
+    from nas.api.predict import predict as predict
     from nas.api.report import compare as compare
     from nas.api.report import dashboard as dashboard
     from nas.api.report import importance as importance
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from nas.networks.space import of as of
     from nas.networks.space import one_of as one_of
     from nas.records.plan import Budget as Budget
+    from nas.records.results import Prediction as Prediction
     from nas.records.run_folder import RunFailed as RunFailed
     from nas.records.timing import Latency as Latency
     from nas.records.trial import Trial as Trial
@@ -51,6 +53,7 @@ MODULES = {
     "nas.api.calibrate": ("calibrate",),
     "nas.api.export": ("export", "load"),
     "nas.api.networks": ("anchors", "diagram", "measure", "profile", "projections", "space"),
+    "nas.api.predict": ("predict",),
     "nas.api.report": ("compare", "dashboard", "importance", "report", "show"),
     "nas.reports.comparison": ("Result",),
     "nas.api.samplers": ("GPSampler", "suggest"),
@@ -61,6 +64,7 @@ MODULES = {
     "nas.networks.graph": ("Cost",),
     "nas.networks.space": ("Space", "of", "one_of"),
     "nas.records.plan": ("Budget",),
+    "nas.records.results": ("Prediction",),
     "nas.records.run_folder": ("RunFailed",),
     "nas.records.timing": ("Latency",),
     "nas.records.trial": ("Trial",),

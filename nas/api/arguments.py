@@ -29,6 +29,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 1_000_000),
     "images": (1, 1_000_000_000),
     "batch": (1, 1_000_000),
+    "top": (1, 1_000_000),
     "workers": (1, 1_000_000),
     "threads": (1, 4_096),
     "measure_threads": (1, 4_096),

@@ -12,7 +12,7 @@ from typing import Annotated, TextIO
 import typer
 
 from nas import __version__
-from nas.cli import networks, search, show, train
+from nas.cli import networks, predict, search, show, train
 from nas.errors import Notice
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 for command in (
-    search.search, search.calibrate, train.train, train.export, train.measure,
+    search.search, search.calibrate, train.train, train.export, predict.predict, train.measure,
     show.show, show.compare, show.importance, show.report, show.dashboard,
     networks.anchors, networks.profile, networks.diagram, networks.space,
 ):  # fmt: skip

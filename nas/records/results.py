@@ -123,6 +123,15 @@ class WeightsInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a network says of a picture."""
+
+    file: str
+    classes: tuple[tuple[str, float], ...]
+    """The likeliest, each with its probability in percent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Artefact:
     """A file that was exported, and what was seen of it after it had been loaded again in a fresh process."""
 

@@ -9,7 +9,7 @@ from nas.networks.profile import profile
 from nas.networks.sizes import SMALL
 from nas.records.plan import Meter
 from nas.records.recipes import TrainingPlan
-from nas.records.results import Export, History, TrainingResult
+from nas.records.results import Export, History, Prediction, TrainingResult
 from nas.records.run_folder import Run
 from nas.records.timing import Energy, Measurement
 from nas.reports.search_table import interval_ms
@@ -187,3 +187,17 @@ def print_export(folder: Path, found: Export, json: bool) -> None:
         ]
     if rows:
         say(console, [*lines, f"Files: {folder}/ (how each is loaded: {folder}/README.md)"])
+
+
+def print_predictions(found: Sequence[Prediction], json: bool) -> None:
+    """Prints what a network says of pictures."""
+    if json:
+        rows = [
+            {"file": one.file, "classes": [{"class": name, "percent": share} for name, share in one.classes]}
+            for one in found
+        ]
+        print(jsonlib.dumps(rows))
+        return
+    table = [(one.file, *(f"{name} {share:.1f} %" for name, share in one.classes)) for one in found]
+    places = [str(i + 1) for i in range(len(found[0].classes))]
+    print_table(console_of(), "pictures and their likeliest classes", ("picture", *places), table, places[:0:-1])

@@ -6,13 +6,17 @@ stored a little larger than they are seen, and in training are parts of random a
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from nas.training.datasets import CHUNK, PADDED, Data, Images
 
+Pixels = TypeVar("Pixels", Tensor, NDArray[np.uint8])
 AREA, ASPECT = (0.35, 1.0), (3 / 4, 4 / 3)  # of random parts; a smaller area than this leaves small networks nothing
 
 
@@ -89,14 +93,17 @@ def resized_crops(pixels: Tensor, data: Data, rng: torch.Generator) -> Tensor:
 
 def seen(pixels: Tensor, data: Data) -> Tensor:
     """(B, S, S, 3) uint8 -> (B, R, R, 3) uint8: the middle of each image, as it is evaluated."""
-    side, wanted = pixels.shape[1], data.resolution
-    part = round(side * data.share)
-    begin = (side - part) // 2
-    middle = pixels[:, begin : begin + part, begin : begin + part]
+    part, wanted = round(pixels.shape[1] * data.share), data.resolution
+    shown = middle(pixels, part)
     if part == wanted:
-        return middle
-    sized = functional.interpolate(_floats(middle), (wanted, wanted), mode="bilinear", antialias=part > wanted)
-    return _bytes(sized)
+        return shown
+    return _bytes(functional.interpolate(_floats(shown), (wanted, wanted), mode="bilinear", antialias=part > wanted))
+
+
+def middle(pixels: Pixels, side: int) -> Pixels:
+    """(B, S, S, 3) -> (B, side, side, 3): the middle of images, tensors or arrays."""
+    begin = (pixels.shape[1] - side) // 2
+    return pixels[:, begin : begin + side, begin : begin + side]
 
 
 def evaluated(images: Images, data: Data) -> Images:

@@ -350,7 +350,7 @@ def _held(root: Path, resolution: int, reading: Reading, part: str) -> _Held:
     files = [listing.files[i] for i in wanted]
     found = squares(root, files, _stored_side(resolution))
     if not reading.skip_bad:
-        check(root, found.broken)
+        check(found.broken, f" in {root}")
     labels = torch.tensor([listing.labels[i] for i in wanted])
     whole = torch.tensor([name not in found.broken for name in files])
     parts = _parts(listing, wanted, labels, found.contents, whole, reading, name)

@@ -90,13 +90,13 @@ def squares(root: Path, files: Sequence[str], side: int, tell: Tell = lambda *_:
     return Squares(Stored(file, shape), tuple(found["contents"]), found["broken"])
 
 
-def check(root: Path, broken: dict[str, str]) -> None:
+def check(broken: dict[str, str], where: str = "") -> None:
     """Raises Error, with their names, where files are broken."""
     if broken:
         named = "".join(f"\n  {name}: {why}" for name, why in list(broken.items())[:NAMED])
         more = f"\n  and {len(broken) - NAMED:,} more" if len(broken) > NAMED else ""
         raise Error(
-            f"{len(broken):,} of the pictures in {root} cannot be read; mend or remove them, or go on without them by "
+            f"{len(broken):,} of the pictures{where} cannot be read; mend or remove them, or go on without them by "
             f"--skip-bad:{named}{more}"
         )
 

@@ -115,6 +115,10 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "watch": FUNCTIONS,
         },
     ),
+    "predict": (
+        {"network": "runs/none", "pictures": "none.jpg"},
+        {"network": NETWORKS, "pictures": [3, None, [], [3], "none.jpg"], "top": [*NUMBERS, 0], "skip_bad": SWITCHES},
+    ),
     "load": ({"network": "runs/none"}, {"network": NETWORKS, "weights": [3, "", "none.safetensors"]}),
     "measure": (
         {"networks": "lowres-mobilenet"},

@@ -67,9 +67,24 @@ def test_from_a_folder_to_files(photographs: Path, here: Path) -> None:
     assert trained.training_plan.arch.resolution == 48 and trained.training_plan.reading == plan.reading
     assert trained.outcome.test_images == 6 * len(people["test"]) and trained.outcome.tested[0].top1 > 50
     exported = nas.export(here / "trained", formats="python,onnx", seconds=0)
-    assert {one.format: one.same for one in exported.artefacts} == {"python": 100, "onnx": 100}
+    assert {one.format: one.same for one in exported.found.artefacts} == {"python": 100, "onnx": 100}
     said = json.loads((here / "trained" / "export" / "preprocess.json").read_text())
     assert said["resolution"] == 48 and said["share"] == pytest.approx(7 / 8, abs=0.01)
+
+    pictures = [photographs / "dark", photographs / "bright" / "person1-1.jpg"]
+    with pytest.raises(
+        Error, match=r"1 of the pictures cannot be read.*--skip-bad:\n  .*person3-999.jpg: "
+    ):
+        nas.predict(here / "trained", pictures)
+    trained_says = nas.predict(here / "trained", pictures, top=1, skip_bad=True)
+    exported_says = nas.predict(here / "trained" / "export", pictures, top=1, skip_bad=True)
+    assert len(trained_says) == 61
+    for one, other in zip(trained_says, exported_says, strict=True):
+        assert one.file == other.file and one.classes[0][0] == other.classes[0][0]
+        assert one.classes[0][1] == pytest.approx(other.classes[0][1], abs=0.01)
+    right = [one.classes[0][0] == Path(one.file).parent.name for one in trained_says]
+    assert sum(right) > 40
+
     with pytest.raises(Error, match="is for images of 48x48, resolution is 64; leave it out"):
         nas.train(here / "searched", resolution=64)
 
