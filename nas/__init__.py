@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nas.api.calibrate import calibrate as calibrate
     from nas.api.export import export as export
     from nas.api.export import load as load
+    from nas.api.images import images as images
     from nas.api.networks import anchors as anchors
     from nas.api.networks import diagram as diagram
     from nas.api.networks import measure as measure
@@ -52,6 +53,7 @@ __version__ = "0.21.0"
 MODULES = {
     "nas.api.calibrate": ("calibrate",),
     "nas.api.export": ("export", "load"),
+    "nas.api.images": ("images",),
     "nas.api.networks": ("anchors", "diagram", "measure", "profile", "projections", "space"),
     "nas.api.predict": ("predict",),
     "nas.api.report": ("compare", "dashboard", "importance", "report", "show"),

@@ -281,9 +281,10 @@ def on_paper(budget: Budget) -> Budget:
 
 def absolute(dataset: str) -> str:
     """`dataset`, which a run that is resumed from elsewhere still finds."""
-    if not dataset.startswith("folder:"):
+    kind, colon, path = dataset.partition(":")
+    if kind not in ("folder", "npz") or not colon:
         return dataset
-    return f"folder:{Path(dataset.removeprefix('folder:')).expanduser().absolute()}"
+    return f"{kind}:{Path(path).expanduser().absolute()}"
 
 
 def folder_of(data: str | Path | None) -> str | None:

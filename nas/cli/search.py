@@ -28,7 +28,7 @@ def search(
             "what that network costs, 0.8xANCHOR:ms; join with commas or repeat."
         ),
     ] = None,
-    dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, or folder:PATH.")] = "digits",
+    dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, folder:PATH or npz:FILE.")] = "digits",
     data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side of the images, 8 to 512; by default 32, and what fits a folder's pictures.")
@@ -177,7 +177,7 @@ def calibrate(
     budget: Annotated[
         list[str] | None, typer.Option(help="Limits that the networks keep, as given to nas search.")
     ] = None,
-    dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, or folder:PATH.")] = "digits",
+    dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, folder:PATH or npz:FILE.")] = "digits",
     data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side of the images, 8 to 512; by default 32, and what fits a folder's pictures.")

@@ -17,7 +17,8 @@ def train(
         str | None, typer.Argument(help="An anchor (see nas anchors), an arch.json, a search's folder, or RUN/ID.")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="digits, cifar10, cifar100, or folder:PATH; by default the search's, or digits.")
+        str | None,
+        typer.Option(help="digits, cifar10, cifar100, folder:PATH, npz:FILE; by default the search's."),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
     resolution: Annotated[

@@ -397,6 +397,7 @@ DATASETS = {
     "cifar10": "CIFAR-10: 60,000 images of 32x32x3, 10 classes; downloaded by torchvision, or --data DIR",
     "cifar100": "CIFAR-100: 60,000 images of 32x32x3, 100 classes; downloaded by torchvision, or --data DIR",
     "folder:PATH": "pictures of any size, in train/CLASS/* and test/CLASS/*, or in CLASS/* without a split",
+    "npz:FILE": "arrays: x_train (N, height, width, channels), y_train, and x_test, y_test; see nas.images",
 }
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}  # of those that are known before they are read
 SAMPLERS = {

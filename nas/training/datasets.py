@@ -22,7 +22,7 @@ from torch.nn import functional
 from nas.errors import Error
 from nas.networks.sizes import SMALL
 from nas.records.plan import DATASETS, READING, Reading
-from nas.training import folders
+from nas.training import arrays, folders
 from nas.training.folders import SPLIT_SEED, Listing
 from nas.training.picture_cache import Stored, Tell, cache_folder, check, squares
 
@@ -177,6 +177,8 @@ def load_test(
 
 def natural_resolution(name: str) -> tuple[int, str]:
     """The side that images are taken at where nothing is said; of a folder's pictures, why, in a line."""
+    if name.startswith("npz:"):
+        return arrays.side_of(Path(name.removeprefix("npz:")).expanduser()), ""
     if not name.startswith("folder:"):
         return SMALL, ""
     listing = folders.listed(_root(name, None))
@@ -237,6 +239,9 @@ def _read(name: str, folder: str | None, part: str, resolution: int | None) -> t
         return _digits(part, resolution or SMALL)
     if name in _CIFAR_FOLDER:
         return _cifar(name, folder, part)
+    if name.startswith("npz:"):
+        _check_no_folder(name, folder)
+        return arrays.read(Path(name.removeprefix("npz:")).expanduser(), part)
     raise Error(f"dataset {name!r} is unknown; one of {', '.join(DATASETS)}")
 
 

@@ -153,7 +153,12 @@ def natural_side(listing: Listing) -> tuple[int, int]:
         except (Error, OSError):  # said when all are read
             continue
     middle = int(median(short)) if short else SIDES[-1]
-    return next((side for side in SIDES if side <= min(middle, LARGEST)), SIDES[-1]), middle
+    return side_for(middle), middle
+
+
+def side_for(short: int) -> int:
+    """The side that pictures are taken at whose short side is `short` pixels."""
+    return next((side for side in SIDES if side <= min(short, LARGEST)), SIDES[-1])
 
 
 def split(labels: Tensor, contents: Sequence[str], groups: Sequence[str] | None, share: float) -> Tensor:

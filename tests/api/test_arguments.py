@@ -115,6 +115,23 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "watch": FUNCTIONS,
         },
     ),
+    "images": (
+        {"x_train": np.zeros((4, 8, 8, 3), np.uint8), "y_train": [0, 1, 0, 1]},
+        {
+            "x_train": [
+                3,
+                None,
+                "x",
+                np.zeros((4, 8, 8, 3)),
+                np.zeros((4, 8), np.uint8),
+                np.zeros((4, 8, 8, 5), np.uint8),
+            ],
+            "y_train": [3, "x", [0.5] * 4, [0, 1], [0, 1, 0, -1], np.zeros((4, 2), int)],
+            "x_test": [3, np.zeros((4, 8, 8, 3), np.uint8)],
+            "y_test": [[0, 1]],
+            "classes": [3, ["a"], [1, 2]],
+        },
+    ),
     "predict": (
         {"network": "runs/none", "pictures": "none.jpg"},
         {"network": NETWORKS, "pictures": [3, None, [], [3], "none.jpg"], "top": [*NUMBERS, 0], "skip_bad": SWITCHES},

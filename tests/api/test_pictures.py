@@ -72,9 +72,7 @@ def test_from_a_folder_to_files(photographs: Path, here: Path) -> None:
     assert said["resolution"] == 48 and said["share"] == pytest.approx(7 / 8, abs=0.01)
 
     pictures = [photographs / "dark", photographs / "bright" / "person1-1.jpg"]
-    with pytest.raises(
-        Error, match=r"1 of the pictures cannot be read.*--skip-bad:\n  .*person3-999.jpg: "
-    ):
+    with pytest.raises(Error, match=r"1 of the pictures cannot be read.*--skip-bad:\n  .*person3-999.jpg: "):
         nas.predict(here / "trained", pictures)
     trained_says = nas.predict(here / "trained", pictures, top=1, skip_bad=True)
     exported_says = nas.predict(here / "trained" / "export", pictures, top=1, skip_bad=True)
