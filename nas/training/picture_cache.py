@@ -165,7 +165,7 @@ def _decode(
                 mapped.flush()
                 log.write(json.dumps(chunks[first]) + "\n")
                 log.flush()
-            tell(min(first + CHUNK, len(files)), len(files))
+                tell(min(first + CHUNK, len(files)), len(files))
     found = {
         "contents": [content for _, chunk in sorted(chunks.items()) for content in chunk["contents"]],
         "broken": {name: why for _, chunk in sorted(chunks.items()) for name, why in chunk["broken"].items()},

@@ -75,10 +75,12 @@ def test_killed_on_the_way_it_goes_on(pictures: tuple[Path, list[str]]) -> None:
         return whole(content, side)
 
     picture_cache.square = counted
+    heard: list[int] = []
     try:
-        found = squares(root, files, 16)
+        found = squares(root, files, 16, lambda done, _: heard.append(done))
     finally:
         picture_cache.square = whole
+    assert heard == [32, 40]  # from where it was
     assert len(decoded) == PICTURES - 24 and levels(found) == list(range(PICTURES))
     assert not list(cache_folder().rglob("*.jsonl"))
 
