@@ -166,7 +166,7 @@ def _made(arch: Arch, fits: bool, dataset: str | None, folder: str | None, file:
         arch = replace(arch, classes=len(images.classes))
     if arch.classes != len(images.classes):
         raise Error(f"the network is for {arch.classes} classes, dataset {dataset} has {len(images.classes)}")
-    return WeightsInfo(arch, absolute(dataset), images.classes, images.mean, images.std)
+    return WeightsInfo(arch, absolute(dataset), images.classes, images.mean, images.std, images.share)
 
 
 def resumable(path: Path, data: str | Path | None, space: Space | None = None) -> tuple[Run, Plan, Space]:

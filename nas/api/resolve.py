@@ -311,14 +311,15 @@ def images_of(dataset: str, data: str | None, resolution: int | None, reading: R
     """The images of a dataset, which lies in folder `data`, at `resolution` or the one that fits them; a folder's
     pictures are decoded where that has not been done, of which `read` hears."""
     from nas.training.datasets import decode, natural_resolution
-    from nas.training.proxy import loaded
+    from nas.training.proxy import loaded, refresh
 
     if reading != READING and not dataset.startswith("folder:"):
         raise Error(f"groups and skip_bad are for folder:PATH, the dataset is {dataset}; leave them out")
     side, about = (resolution, "") if resolution else natural_resolution(dataset)
     if about:
         read(about, 0, 0)
-    decode(dataset, side, lambda done, total: read("pictures read", done, total))
+    refresh(dataset)
+    decode(dataset, side, reading, lambda done, total: read("pictures read", done, total))
     return loaded(dataset, data, side, reading)
 
 

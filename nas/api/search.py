@@ -174,6 +174,8 @@ def search(
         asked = _Asked(
             budget, networks, seed, names, called, resolution, flip, reading, reproducible, tuple(start), earlier
         )
+        if evaluate and (resolution or groups or skip_bad):
+            raise Error("resolution, groups and skip_bad are for a dataset, an evaluate scores networks itself")
         if evaluate:
             task = _by_function(asked, where, evaluate, rungs, wave, anchors or (), cost, latency, meter)
         elif rungs > 1:

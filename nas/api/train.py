@@ -138,7 +138,8 @@ def new_training(
         _, plan = open_run(search)
         if dataset is None:
             dataset, folder, flip = plan.dataset, folder or plan.data, flip and plan.flip
-            reading = plan.reading if reading == READING else reading
+        if absolute(dataset) == plan.dataset:
+            reading = joined(reading, plan.reading)
         origin = (
             f"{which} of `{search}`: `nas search --budget {plan.budget} --dataset {plan.dataset}`, "
             f"space {plan.space}, seed {plan.seed}, {plan.trials} trials."
@@ -146,7 +147,7 @@ def new_training(
     elif is_training(path) and dataset is None:
         _, before = open_training(path)
         dataset, folder, flip = before.dataset, folder or before.data, flip and before.flip
-        reading = before.reading if reading == READING else reading
+        reading = joined(reading, before.reading)
         origin = before.found
     dataset = absolute(dataset or "digits")
 
@@ -185,6 +186,11 @@ def new_training(
     folder_made = create(folder_of_run, asked)
     keep_split(folder_made, asked)
     return folder_made, asked
+
+
+def joined(asked: Reading, before: Reading) -> Reading:
+    """What is asked now, and what was asked before where nothing is: a network is tested as it was found."""
+    return Reading(asked.groups or before.groups, asked.skip_bad or before.skip_bad)
 
 
 def resumed_training(path: Path, data: str | Path | None) -> tuple[Run, TrainingPlan]:

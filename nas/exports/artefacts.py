@@ -27,7 +27,6 @@ from nas.models.weights import packed, put
 from nas.networks.architecture import Arch, arch_id, cost, graph
 from nas.networks.graph import foldable
 from nas.records.atomic_files import making, moved
-from nas.records.plan import READING
 from nas.records.results import FORMATS, Artefact, Export, WeightsInfo
 from nas.records.run_folder import RunFailed
 from nas.records.timing import Latency
@@ -36,7 +35,7 @@ from nas.training.crops import evaluated
 from nas.training.datasets import Images, load_test
 from nas.training.full_training import TrainedNetwork
 from nas.training.learner import topk_accuracy
-from nas.training.proxy import loaded
+from nas.training.proxy import loaded, refresh
 
 DIFFERENCE = 1e-4  # of logits, that an fp32 file may show
 CALIBRATION, BATCH = 512, 64  # training images that give the ranges of activations
@@ -55,9 +54,15 @@ def export_network(
     where the weights do not fit the network, or the network the dataset.
     """
     info = trained.info
-    reading = trained.training_plan.reading if trained.training_plan else READING
-    where = (info.dataset, trained.data, info.arch.resolution, reading)
-    images, test = loaded(*where), load_test(*where)
+    where = (info.dataset, trained.data, info.arch.resolution, info.reading)
+    refresh(info.dataset)
+    images = loaded(*where)
+    if trained.training_plan and trained.training_plan.images_digest not in ("", images.digest):
+        raise Error(
+            f"dataset {info.dataset} has been changed since the network was trained on it: of its test some may have "
+            "been trained on; put back what it was"
+        )
+    test = load_test(*where)
     if (info.classes, info.arch.resolution) != (images.classes, images.resolution):
         raise Error(
             f"the network is for {len(info.classes)} classes at {info.arch.resolution}x{info.arch.resolution}, dataset "

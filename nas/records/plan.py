@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from nas.errors import Error, shown
 from nas.networks.architecture import Anchor
 from nas.networks.graph import UNBUILDABLE, Cost
+from nas.networks.sizes import SMALL
 from nas.records.optimisers import Muon, Schedule
 from nas.records.timing import Latency
 
@@ -220,9 +221,13 @@ class Rung:
     epochs: int
     val_images: int
     resolution: int | None = None
-    """None: the images' own."""
+    """Of images of 32x32, of others the same share; None: the images' own."""
     anew: bool = False
     """Whether a learning-rate cycle begins with it, where they span several rungs."""
+
+    def side_of(self, resolution: int) -> int:
+        """The side that images of `resolution` are brought to."""
+        return resolution if self.resolution is None else max(1, round(resolution * self.resolution / SMALL))
 
 
 Judge: TypeAlias = Literal["top1", "loss"]

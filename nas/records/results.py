@@ -5,6 +5,7 @@ from statistics import mean, stdev
 
 from nas.networks.architecture import Arch
 from nas.networks.graph import Cost
+from nas.records.plan import READING, Reading
 from nas.records.timing import Latency
 
 FORMATS = {
@@ -120,6 +121,7 @@ class WeightsInfo:
     std: tuple[float, ...]
     share: float = 1.0
     """Of a picture's short side: the middle that is seen, brought to the resolution of `arch`."""
+    reading: Reading = READING
 
 
 @dataclass(frozen=True, slots=True)

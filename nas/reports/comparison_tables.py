@@ -116,7 +116,7 @@ def print_calibration(folder: str, plan: Plan, compared: Recipes, found: Calibra
     rows = []
     for one in found.agreements:
         rung = by_name[one.proxy].rungs[one.rung]
-        side = rung.resolution or plan.resolution
+        side = rung.side_of(plan.resolution)
         rows.append(
             (
                 f"{one.proxy}, rung {one.rung + 1}",

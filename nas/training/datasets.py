@@ -8,6 +8,7 @@ which images are for it. Built-in datasets lie in memory; the pictures of a fold
 
 import hashlib
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -19,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas.errors import Error
+from nas.errors import Error, Notice
 from nas.networks.sizes import SMALL
 from nas.records.plan import DATASETS, READING, Reading
-from nas.training import arrays, folders
+from nas.training import arrays, folders, picture_cache
 from nas.training.folders import SPLIT_SEED, Listing
 from nas.training.picture_cache import Stored, Tell, cache_folder, check, squares
 
@@ -189,11 +190,22 @@ def natural_resolution(name: str) -> tuple[int, str]:
     )
 
 
-def decode(name: str, resolution: int, tell: Tell) -> None:
+def decode(name: str, resolution: int, reading: Reading, tell: Tell) -> None:
     """Decodes a folder's pictures for training where that has not been done; `tell` hears of progress."""
     if name.startswith("folder:"):
         listing = folders.listed(root := _root(name, None))
+        _check_classes(name, listing.classes)
+        if reading.groups:
+            folders.groups_of(listing, reading.groups)
         squares(root, [listing.files[i] for i in _wanted(listing, "train")], _stored_side(resolution), tell)
+
+
+def state_of(name: str) -> str:
+    """Another text where a folder's files have changed; nothing for other datasets."""
+    if not name.startswith("folder:"):
+        return ""
+    listing = folders.listed(_root(name, None))
+    return picture_cache.state_of(listing.root, listing.files)
 
 
 def _stored_side(resolution: int) -> int:
@@ -308,7 +320,11 @@ def _folder(root: Path, resolution: int, reading: Reading) -> Data:
     train, val = (_part(held, part) for part in ("train", "val"))
     whole = Images(held.stored, held.labels, torch.arange(len(held.labels)))
     mean, std = _mean_and_std(whole.chosen(train))
-    contents = tuple(held.contents[int(i)] for i in torch.cat([train, val]))
+    _check_parts(root, held, ("train", "val"))
+    if held.split:  # ours to make: a file more would make another one, of which the test may have been trained on
+        contents = tuple(f"{content} {part}" for content, part in zip(held.contents, held.parts, strict=True))
+    else:
+        contents = tuple(held.contents[int(i)] for i in torch.cat([train, val]))
     share = resolution / held.stored.shape[1]
     return Data(
         f"folder:{root}", whole.chosen(train), whole.chosen(val), held.classes, mean, std, True, resolution, share,
@@ -319,7 +335,30 @@ def _folder(root: Path, resolution: int, reading: Reading) -> Data:
 def _folder_test(root: Path, resolution: int, reading: Reading) -> Images:
     held = _held(root, resolution, reading, "test")
     index = _part(held, "test")
+    _check_parts(root, held, ("test",))
+    if not held.split:
+        _say_leaks(root, held, _held(root, resolution, reading, "train"))
     return Images(held.stored, held.labels[index], index)
+
+
+def _check_parts(root: Path, held: "_Held", parts: Sequence[str]) -> None:
+    """Raises Error where a part is empty, or a class has nothing to train on; says where one is not looked at."""
+    for part in parts:
+        seen = set(held.labels[_part(held, part)].tolist())
+        lacking = [name for i, name in enumerate(held.classes) if i not in seen]
+        if not seen or (lacking and part == "train"):
+            what = f"no picture of class {lacking[0]!r}" if seen else "no picture that can be read"
+            raise Error(
+                f"dataset folder:{root} has {what} in part {part!r}; a class needs some, leave it out or add some"
+            )
+        if lacking:
+            warnings.warn(f"folder:{root}: no picture of class {lacking[0]!r} in part {part!r}", Notice, stacklevel=2)
+
+
+def _say_leaks(root: Path, tested: "_Held", trained: "_Held") -> None:
+    same = len(set(tested.contents) & set(trained.contents))
+    if same:
+        warnings.warn(f"folder:{root}: {same:,} files of the test are in another part too", Notice, stacklevel=2)
 
 
 @dataclass(frozen=True, slots=True)

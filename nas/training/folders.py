@@ -22,6 +22,10 @@ from nas.errors import Error
 from nas.training.pictures import is_hidden, is_picture, size
 
 PARTS = ("train", "val", "test")
+CALLED = {  # folders that are parts and no classes
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
 VALIDATION, TEST = 0.15, 0.15  # of pictures without a split
 SPLIT_SEED = 0  # of the split only: every search of a dataset validates on the same images
 LOOKED_AT = 200  # pictures whose size is looked at
@@ -48,22 +52,41 @@ def listed(root: Path) -> Listing:
         return _by_table(root)
     if not root.is_dir():
         raise Error(f"dataset folder:{root} is no folder; give one that holds pictures in folders of their classes")
-    given = [part for part in PARTS if (root / part).is_dir()]
-    if "train" in given:
+    given = _parts_in(root)
+    if given:
         if len(given) == 1:
             raise Error(
                 f"dataset folder:{root} has train/ and neither test/ nor val/; it needs train/CLASS/* and "
                 "test/CLASS/*, or CLASS/* without a split"
             )
-        found = {part: _by_class(root, part) for part in given}
+        found = {part: _by_class(root, place) for part, place in given.items()}
         _same_classes(root, found)
         if "test" not in found:  # what is called so is looked at last
             found["test"] = found.pop("val")
     else:
         found = {"": _by_class(root, "")}
     names = sorted(next(iter(found.values())))
-    rows = [(file, names.index(name), part) for part, of in found.items() for name in names for file in of[name]]
+    rows = [
+        (file, number, part) for part, of in found.items() for number, name in enumerate(names) for file in of[name]
+    ]
     return _listing(root, rows, names)
+
+
+def _parts_in(root: Path) -> dict[str, str]:
+    """The folder of each part; none where there is no split. Raises Error where one is called otherwise."""
+    found: dict[str, str] = {}
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+        part = CALLED.get(entry.name.lower())
+        if entry.is_dir() and part:
+            if entry.name not in (part, "valid", "validation") or part in found:
+                raise Error(
+                    f"dataset folder:{root} has {entry.name}/, which is no class and no part as nas knows them: call "
+                    f"parts train/, val/ and test/, each once"
+                )
+            found[part] = entry.name
+    if found and "train" not in found:
+        raise Error(f"dataset folder:{root} has {min(found.values())}/ and no train/; it needs train/CLASS/*")
+    return {part: found[part] for part in PARTS if part in found}
 
 
 def _listing(root: Path, rows: Sequence[tuple[str, int, str]], names: Sequence[str]) -> Listing:
@@ -90,7 +113,12 @@ def _by_class(root: Path, part: str) -> dict[str, list[str]]:
 
 def _pictures(root: Path, folder: str) -> Iterator[str]:
     """The pictures in `folder` and in folders within it, as paths below `root`."""
+    visited: set[str] = set()
     for place, within, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in visited:  # links may lead round in a circle
+            within.clear()
+            continue
+        visited.add(real)
         within[:] = sorted(name for name in within if not is_hidden(name))
         yield from (os.path.relpath(os.path.join(place, name), root) for name in sorted(names) if is_picture(name))
 
@@ -109,22 +137,30 @@ def _same_classes(root: Path, found: dict[str, dict[str, list[str]]]) -> None:
 
 def _by_table(root: Path) -> Listing:
     """labels.csv: file,label and, if given, part; files below `root`."""
-    with (root / LABELS).open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        lacks = {"file", "label"} - set(table.fieldnames or ())
-        if lacks:
-            raise Error(f"{root / LABELS} has no column {min(lacks)!r}; its first line is file,label[,part]")
-        rows = [(row["file"], row["label"], row.get("part") or "") for row in table]
+    try:
+        with (root / LABELS).open(newline="", encoding="utf-8-sig") as file:
+            table = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise Error(f"{root / LABELS} cannot be read ({error}); it must be a table in UTF-8") from None
+    lacks = {"file", "label"} - set(table[0] if table else ())
+    if lacks:
+        raise Error(f"{root / LABELS} has no column {min(lacks)!r}; its first line is file,label[,part]")
+    cells = [{name: (row.get(name) or "").strip() for name in ("file", "label", "part")} for row in table]
+    rows = [(row["file"], row["label"], row["part"]) for row in cells]
+    listed_before: set[str] = set()
     for number, (name, label, part) in enumerate(rows, 2):
         if not name or not label or part not in ("", *PARTS):
             raise Error(f"{root / LABELS}, line {number}: {name},{label},{part} is no file,label[,{'|'.join(PARTS)}]")
-        if not (root / name).is_file():
+        if name in listed_before:
+            raise Error(f"{root / LABELS}, line {number}: {name} is there twice")
+        listed_before.add(name)
+        if not os.path.isfile(root / name):
             raise Error(f"{root / LABELS}, line {number}: {name} does not exist below {root}")
     parts = {part for *_, part in rows}
     if ("" in parts and len(parts) > 1) or (parts and parts != {""} and not {"train", "test"} <= parts):
         raise Error(f"{root / LABELS} must say the part of every file, of train and test at least, or of none")
-    names = sorted({label for _, label, _ in rows})
-    return _listing(root, [(name, names.index(label), part) for name, label, part in rows], names)
+    numbers = {name: i for i, name in enumerate(sorted({label for _, label, _ in rows}))}
+    return _listing(root, [(name, numbers[label], part) for name, label, part in rows], list(numbers))
 
 
 def groups_of(listing: Listing, groups: str) -> list[str]:
@@ -141,6 +177,12 @@ def groups_of(listing: Listing, groups: str) -> list[str]:
         if match is None or match[1] is None:
             raise Error(f"groups {groups!r} finds nothing in {name}; it must in each file's path")
         found.append(match[1])
+    sides: dict[str, str] = {}
+    for group, part in zip(found, listing.parts, strict=True):
+        if part and sides.setdefault(group, part) != part:
+            raise Error(
+                f"groups {groups!r}: {group!r} is in {sides[group]}/ and in {part}/; give the folder without a split"
+            )
     return found
 
 
@@ -175,7 +217,8 @@ def split(labels: Tensor, contents: Sequence[str], groups: Sequence[str] | None,
             first = np.unique(together, return_index=True)[1]
             _, taken = train_test_split(first, test_size=share, stratify=labels[first].numpy(), random_state=SPLIT_SEED)
             return torch.from_numpy(np.isin(together, together[taken]))
-        folds = StratifiedGroupKFold(round(1 / share), shuffle=True, random_state=SPLIT_SEED)
+        number = min(round(1 / share), len(np.unique(together)))
+        folds = StratifiedGroupKFold(number, shuffle=True, random_state=SPLIT_SEED)
         _, chosen = next(iter(folds.split(labels, labels, together)))
     except ValueError as error:
         raise Error(f"no split can be made: {error}") from None
@@ -190,6 +233,7 @@ def _together(contents: Sequence[str], groups: Sequence[str] | None) -> "np.ndar
 
     def found(name: str) -> str:
         while leader.setdefault(name, name) != name:
+            leader[name] = leader.setdefault(leader[name], leader[name])
             name = leader[name]
         return name
 

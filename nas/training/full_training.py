@@ -43,7 +43,7 @@ from nas.training.learner import (
     topk_accuracy,
     train_epoch,
 )
-from nas.training.proxy import images_for
+from nas.training.proxy import images_for, refresh
 from nas.training.step import Tick, device, logits_of
 
 
@@ -120,7 +120,7 @@ class TrainSeed:
 
 def info_of(plan: TrainingPlan, data: Data) -> WeightsInfo:
     """What weights trained in `plan` say of themselves."""
-    return WeightsInfo(plan.arch, plan.dataset, data.classes, data.mean, data.std, data.share)
+    return WeightsInfo(plan.arch, plan.dataset, data.classes, data.mean, data.std, data.share, plan.reading)
 
 
 def train(run: Run, plan: TrainingPlan, workers: Workers, watch: Watch = lambda _: None) -> TrainingResult:
@@ -187,6 +187,11 @@ def _train_all(run: Run, plan: TrainingPlan, images: int, workers: Workers, watc
 def _tested(run: Run, plan: TrainingPlan, data: Data) -> TrainingResult:
     """Every seed on the test images, which are read here and nowhere before."""
     torch.set_num_threads(1)  # as in training, which may have been in other processes
+    refresh(plan.dataset)
+    if plan.images_digest not in ("", images_for(plan).digest):
+        raise Error(
+            f"dataset {plan.dataset} has been changed since the training began; put back what it was, then --resume"
+        )
     test = load_test(plan.dataset, plan.data, plan.arch.resolution, plan.reading)
     model, tested = network(plan.arch), []
     for seed in plan.seeds:

@@ -30,7 +30,7 @@ Tell: TypeAlias = Callable[[int, int], None]
 VERSION = 1  # of what a picture becomes
 CHUNK = 128  # pictures that are recorded together
 LIMIT = 32 << 30  # bytes of all squares in the cache; the oldest give way
-UNUSED = 24 * 3600  # seconds after which they may
+UNUSED = 7 * 24 * 3600  # seconds after which they may
 NAMED = 20  # broken files in an error
 
 
@@ -43,7 +43,10 @@ class Stored:
 
     def take(self, rows: Tensor) -> Tensor:
         """Squares `rows` (B,) -> (B, side, side, 3) uint8."""
-        mapped = np.memmap(self.file, np.uint8, "r", shape=self.shape)
+        try:
+            mapped = np.memmap(self.file, np.uint8, "r", shape=self.shape)
+        except (OSError, ValueError):
+            raise Error(f"{self.file} was removed or cut off while it was in use; begin again, or --resume") from None
         return torch.from_numpy(mapped[rows.numpy()])
 
 
@@ -72,13 +75,17 @@ def squares(root: Path, files: Sequence[str], side: int, tell: Tell = lambda *_:
     folder = cache_folder() / "pictures"
     shape = (len(files), side, side, 3)
     try:
-        name = _name(root, files, side)
+        name = state_of(root, files, side)
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / f"{name}.lock"):
             file, done = folder / f"{name}.u8", folder / f"{name}.json"
-            if done.exists() and file.exists():
+            whole = file.exists() and file.stat().st_size == np.prod(shape)
+            if whole and done.exists():
                 os.utime(file)
-            else:
+            else:  # what is left of one that was removed says nothing of the new one
+                done.unlink(missing_ok=True)
+                if not whole:
+                    file.with_suffix(".jsonl").unlink(missing_ok=True)
                 _room(folder, int(np.prod(shape)))
                 _decode(root, files, shape, file, done, tell)
             found = json.loads(done.read_text())
@@ -101,11 +108,16 @@ def check(broken: dict[str, str], where: str = "") -> None:
         )
 
 
-def _name(root: Path, files: Sequence[str], side: int) -> str:
+def state_of(root: Path, files: Sequence[str], side: int = 0) -> str:
+    """A digest of what squares of `side` are made of: the files' names, sizes and times."""
     seen = hashlib.sha256(f"{VERSION} {side} {root.resolve()}".encode())
     for name in files:
-        stat = os.stat(root / name)
-        seen.update(f"\0{name}\0{stat.st_size} {stat.st_mtime_ns}".encode())
+        try:
+            stat = os.stat(root / name)
+            state = f"{stat.st_size} {stat.st_mtime_ns}"
+        except OSError:  # said where it is to be decoded
+            state = "missing"
+        seen.update(f"\0{name}\0{state}".encode(errors="surrogateescape"))
     return seen.hexdigest()[:24]
 
 
@@ -123,7 +135,7 @@ def _room(folder: Path, needed: int) -> None:
     for file in kept:
         if total > LIMIT and file.stat().st_mtime < time.time() - UNUSED:
             total -= file.stat().st_size
-            for suffix in (".json", ".jsonl", ".u8", ".lock"):
+            for suffix in (".json", ".jsonl", ".u8"):
                 file.with_suffix(suffix).unlink(missing_ok=True)
 
 

@@ -12,10 +12,19 @@ from nas.networks.architecture import Arch, arch_id
 from nas.records.plan import Plan, derived_seed
 from nas.records.recipes import TrainingPlan
 from nas.records.trial import Score
-from nas.training.datasets import Data, load, resized
+from nas.training.datasets import Data, load, resized, state_of
 from nas.training.step import Tick, device, optimiser_of, top1, train, trainable
 
 loaded = cache(load)  # a process reads its dataset once
+_states: dict[str, str] = {}  # of the folders that were
+
+
+def refresh(dataset: str) -> None:
+    """Makes this process read a folder again that has changed since."""
+    now = state_of(dataset)
+    if _states.setdefault(dataset, now) != now:
+        _states[dataset] = now
+        loaded.cache_clear()
 
 
 def images_for(asked: Plan | TrainingPlan) -> Data:
@@ -54,7 +63,7 @@ class Proxy:
     def _train(self, name: str, model: torch.nn.Module, optimiser: Any, data: Data, number: int, tick: Tick) -> Score:
         rung, where = self.plan.recipe.rungs[number], device()
         seed = derived_seed(self.plan.seed, f"{name}:{number}")
-        data = resized(data, rung.resolution or data.resolution)
+        data = resized(data, rung.side_of(data.resolution))
         recipe, images = self.plan.recipe, data.train.first(rung.images)
         part = recipe.part(number)
         torch.manual_seed(seed)  # of what is dropped out: the same, whether or not another rung went before it here

@@ -83,6 +83,13 @@ def test_from_a_folder_to_files(photographs: Path, here: Path) -> None:
     right = [one.classes[0][0] == Path(one.file).parent.name for one in trained_says]
     assert sum(right) > 40
 
+    with pytest.raises(Error, match="resolution, groups and skip_bad are for a dataset"):
+        nas.search(TINY, evaluate=lambda network, rung: 1.0, resolution=64)
+    again = nas.train(here / "searched", f"folder:{photographs}", epochs=1, workers=1, run=here / "again")
+    assert again.training_plan.reading == plan.reading  # tested as it was found
+    Image.new("RGB", (90, 90)).save(photographs / "dark" / "person4-more.jpg")
+    with pytest.raises(Error, match="has been changed since the network was trained on it"):
+        nas.export(here / "trained", formats="onnx", seconds=0)
     with pytest.raises(Error, match="is for images of 48x48, resolution is 64; leave it out"):
         nas.train(here / "searched", resolution=64)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nas.errors import Notice
 from nas.records.plan import Reading
 from nas.training.datasets import Images, load, load_test, natural_resolution, resized
 
@@ -52,7 +53,7 @@ def make_folder(root: Path) -> None:
         for name, level in (("cat", 10), ("dog", 200)):
             (root / part / name).mkdir(parents=True)
             for i in range(number):
-                Image.new("RGB", (40 + i, 36), (level, i, 0)).save(root / part / name / f"{i}.png")
+                Image.new("RGB", (40 + i, 36), (level, i, 9 * (part == "test"))).save(root / part / name / f"{i}.png")
 
 
 def test_folder(tmp_path: Path) -> None:
@@ -139,12 +140,12 @@ def test_classes_that_differ_between_the_parts_are_refused(tmp_path: Path) -> No
         load(f"folder:{tmp_path}")
 
 
-def colours(root: Path, places: list[str], number: int, side: int = 12) -> None:
+def colours(root: Path, places: list[str], number: int, side: int = 12, blue: int = 7) -> None:
     """`number` different pictures in each of `places`."""
     for c, place in enumerate(places):
         (root / place).mkdir(parents=True)
         for i in range(number):
-            Image.new("RGB", (side, side), (i * 5, 40 * c, 7)).save(root / place / f"{i}.png")
+            Image.new("RGB", (side, side), (i * 5, 40 * c, blue)).save(root / place / f"{i}.png")
 
 
 def test_a_folder_without_a_split(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_groups_are_on_one_side(tmp_path: Path) -> None:
 def test_layouts_with_parts(tmp_path: Path, parts: tuple[str, ...]) -> None:
     """val/ validates where there is a test/, and is the test where there is none."""
     for n, part in enumerate(parts):
-        colours(tmp_path / part, ["a", "b"], 10 * (3 - n))
+        colours(tmp_path / part, ["a", "b"], 10 * (3 - n), blue=n)
     data, test = load(f"folder:{tmp_path}"), load_test(f"folder:{tmp_path}")
     sizes = (len(data.train), len(data.val), len(test))
     assert sizes == ((60, 40, 20) if len(parts) == 3 else (48, 12, 40)) and data.split == ()
@@ -270,3 +271,83 @@ def test_other_sizes_of_a_built_in_dataset() -> None:
     data = load("digits")
     assert resized(data, 64).resolution == 64 and resized(data, 64).train.side == 32
     assert resized(data, 12).train.all().shape[1:] == (12, 12, 3)
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        (["Training/a", "Training/b", "Testing/a", "Testing/b"], "has Testing/, which is no class and no part"),
+        (["val/a", "val/b", "test/a", "test/b"], "has test/ and no train/"),
+        (["train/a", "train/b", "val/a", "val/b", "valid/a", "valid/b"], "has valid/, which is no class"),
+    ],
+)
+def test_parts_that_are_called_otherwise(tmp_path: Path, places: list[str], said: str) -> None:
+    colours(tmp_path, places, 3)
+    with pytest.raises(ValueError, match=said):
+        load(f"folder:{tmp_path}")
+
+
+def test_validation_in_full(tmp_path: Path) -> None:
+    for n, part in enumerate(("train", "validation", "test")):
+        colours(tmp_path / part, ["a", "b"], 5, blue=n)
+    assert len(load(f"folder:{tmp_path}").val) == 10
+
+
+def test_links_that_lead_round(tmp_path: Path) -> None:
+    colours(tmp_path, ["a", "b"], 20)
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a")
+    (tmp_path / "b" / "dead.png").symlink_to(tmp_path / "nowhere.png")
+    data = load(f"folder:{tmp_path}", reading=Reading(skip_bad=True))
+    assert len(data.split) == 41 and [file for file, part in data.split if not part] == ["b/dead.png"]
+    with pytest.raises(ValueError, match=r"b/dead\.png: No such file"):
+        load(f"folder:{tmp_path}")
+
+
+def test_a_file_more_makes_another_split(tmp_path: Path) -> None:
+    colours(tmp_path, ["a", "b"], 20)
+    before = load(f"folder:{tmp_path}").digest
+    Image.new("RGB", (9, 9), "white").save(tmp_path / "a" / "more.png")
+    assert load(f"folder:{tmp_path}").digest != before
+
+
+def test_a_part_with_nothing_to_read(tmp_path: Path) -> None:
+    for n, part in enumerate(("train", "test")):
+        colours(tmp_path / part, ["a", "b"], 10, blue=n)
+    for file in (tmp_path / "test").rglob("*.png"):
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match="has no picture that can be read in part 'test'"):
+        load_test(f"folder:{tmp_path}", reading=Reading(skip_bad=True))
+    for file in (tmp_path / "train" / "b").rglob("*.png"):
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match="has no picture of class 'b' in part 'train'"):
+        load(f"folder:{tmp_path}", reading=Reading(skip_bad=True))
+
+
+def test_leaks_of_given_parts_are_said(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        colours(tmp_path / part, ["a", "b"], 10)
+    with pytest.warns(Notice, match="20 files of the test are in another part too"):
+        load_test(f"folder:{tmp_path}")
+    with pytest.raises(ValueError, match=r"groups .*'0' is in train/ and in test/; give the folder without a split"):
+        load(f"folder:{tmp_path}", reading=Reading(groups=r"(\d+)\.png"))
+
+
+def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
+    colours(tmp_path, ["a"], 3)
+    for content, said in (
+        ("file,label\na/0.png,caf\xe9\n".encode("latin-1"), "must be a table in UTF-8"),
+        (b"file,label\na/0.png,x\na/0.png,y\n", "line 3: a/0.png is there twice"),
+    ):
+        (tmp_path / "labels.csv").write_bytes(content)
+        with pytest.raises(ValueError, match=said):
+            load(f"folder:{tmp_path}")
+
+
+def test_few_groups(tmp_path: Path) -> None:
+    """Of six people one is the test, and one validates."""
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        for i in range(60):
+            Image.new("RGB", (8, 8), (i, 200 * (place == "b"), 0)).save(tmp_path / place / f"p{i % 6}_{i}.png")
+    reading = Reading(groups=r"p(\d)_")
+    assert len(load_test(f"folder:{tmp_path}", reading=reading)) == 20

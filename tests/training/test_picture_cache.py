@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from nas.errors import Error
@@ -43,6 +44,21 @@ def test_decoded_once(pictures: tuple[Path, list[str]], monkeypatch: pytest.Monk
     assert heard == [(8 * n, PICTURES) for n in range(1, 6)] and len(set(found.contents)) == PICTURES
     monkeypatch.setattr(picture_cache, "square", None)  # nothing is decoded again
     assert squares(root, files, 16) == found
+
+
+def test_squares_that_were_removed_are_made_again(pictures: tuple[Path, list[str]]) -> None:
+    """What is left of them, finished or not, says nothing of the new ones."""
+    root, files = pictures
+    found = squares(root, files, 16)
+    file, done = found.stored.file, found.stored.file.with_suffix(".json")
+    journal = file.with_suffix(".jsonl")
+    for left in (0, 100):
+        file.write_bytes(file.read_bytes()[:left])
+        journal.write_text('{"first": 0, "contents": ["x"], "broken": {}}\n')
+        assert levels(squares(root, files, 16)) == list(range(PICTURES)) and done.exists() and not journal.exists()
+    file.unlink()
+    with pytest.raises(Error, match="was removed or cut off while it was in use"):
+        found.stored.take(torch.tensor([0]))
 
 
 def test_another_file_is_decoded_again(pictures: tuple[Path, list[str]]) -> None:
