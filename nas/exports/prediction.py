@@ -14,7 +14,7 @@ from nas.exports.artefacts import DONE, PREPROCESS
 from nas.exports.verification import opened, prepared
 from nas.models.weights import put
 from nas.records.results import FORMATS, Prediction
-from nas.training.crops import middle
+from nas.training.datasets import middle
 from nas.training.full_training import TrainedNetwork
 from nas.training.learner import network
 from nas.training.pictures import square

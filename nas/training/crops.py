@@ -6,17 +6,13 @@ stored a little larger than they are seen, and in training are parts of random a
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from nas.training.datasets import CHUNK, PADDED, Data, Images
+from nas.training.datasets import CHUNK, PADDED, Data, Images, middle
 
-Pixels = TypeVar("Pixels", Tensor, NDArray[np.uint8])
 AREA, ASPECT = (0.35, 1.0), (3 / 4, 4 / 3)  # of random parts; a smaller area than this leaves small networks nothing
 
 
@@ -98,12 +94,6 @@ def seen(pixels: Tensor, data: Data) -> Tensor:
     if part == wanted:
         return shown
     return _bytes(functional.interpolate(_floats(shown), (wanted, wanted), mode="bilinear", antialias=part > wanted))
-
-
-def middle(pixels: Pixels, side: int) -> Pixels:
-    """(B, S, S, 3) -> (B, side, side, 3): the middle of images, tensors or arrays."""
-    begin = (pixels.shape[1] - side) // 2
-    return pixels[:, begin : begin + side, begin : begin + side]
 
 
 def evaluated(images: Images, data: Data) -> Images:

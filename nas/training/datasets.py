@@ -14,9 +14,11 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,6 +34,7 @@ PADDED = 32  # pixels a side: images that are no larger are cropped from zeros a
 SEEN = 7 / 8  # of a larger picture's side, in evaluation
 COUNTED = 20_000  # images that the mean and deviation of pixels are taken over, at the most
 CHUNK = 256  # images that are worked on at once: a gigabyte a worker is enough
+Pixels = TypeVar("Pixels", Tensor, NDArray[np.uint8])
 _CIFAR_FOLDER = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 
 
@@ -53,8 +56,10 @@ class Images:
         return int(self.pixels.shape[1])
 
     def first(self, n: int) -> "Images":
-        """The first `n` images, or all where there are fewer."""
-        return self.chosen(torch.arange(min(n, len(self))))
+        """The first `n` images, or all where there are fewer; their pixels are not copied."""
+        if isinstance(self.pixels, Stored):
+            return self.chosen(torch.arange(min(n, len(self))))
+        return Images(self.pixels[:n], self.labels[:n])
 
     def chosen(self, index: Tensor) -> "Images":
         """Images `index` (B,) as images."""
@@ -93,7 +98,8 @@ class Data:
     share: float = 1.0
     """Of a stored image's side that is seen in evaluation."""
     contents: tuple[str, ...] = ()
-    """Digests of the files of the training and validation images, in order; none where pixels lie in memory."""
+    """Digests of the files of the training and validation images, in order; where the split is ours, of all files, with
+    their parts; none where pixels lie in memory."""
     split: tuple[tuple[str, str], ...] = ()
     """Every file with its part, where the split is ours."""
 
@@ -131,13 +137,17 @@ def resized(data: Data, resolution: int) -> Data:
 
 
 def _small(images: Images, share: float, resolution: int) -> Images:
-    part = round(images.side * share)
-    begin = (images.side - part) // 2
     made = []
     for index in torch.arange(len(images)).split(CHUNK):
-        x = images.take(index)[:, begin : begin + part, begin : begin + part].permute(0, 3, 1, 2).float()
+        x = middle(images.take(index), round(images.side * share)).permute(0, 3, 1, 2).float()
         made.append(functional.interpolate(x, (resolution, resolution), mode="area").round().to(torch.uint8))
     return Images(torch.cat(made).permute(0, 2, 3, 1).contiguous(), images.labels)
+
+
+def middle(pixels: Pixels, side: int) -> Pixels:
+    """(B, S, S, 3) -> (B, side, side, 3): the middle of images, tensors or arrays."""
+    begin = (pixels.shape[1] - side) // 2
+    return pixels[:, begin : begin + side, begin : begin + side]
 
 
 def load(
@@ -317,10 +327,10 @@ def _cifar(name: str, folder: str | None, part: str) -> tuple[Tensor, Tensor, tu
 
 def _folder(root: Path, resolution: int, reading: Reading) -> Data:
     held = _held(root, resolution, reading, "train")
+    _check_parts(root, held, ("train", "val"))
     train, val = (_part(held, part) for part in ("train", "val"))
     whole = Images(held.stored, held.labels, torch.arange(len(held.labels)))
     mean, std = _mean_and_std(whole.chosen(train))
-    _check_parts(root, held, ("train", "val"))
     if held.split:  # ours to make: a file more would make another one, of which the test may have been trained on
         contents = tuple(f"{content} {part}" for content, part in zip(held.contents, held.parts, strict=True))
     else:

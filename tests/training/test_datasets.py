@@ -64,6 +64,8 @@ def test_folder(tmp_path: Path) -> None:
     assert set(data.train.all()[data.train.labels == 1][..., 0].flatten().tolist()) == {200}
     assert len(load_test(f"folder:{tmp_path}")) == 6
     assert torch.equal(data.train.first(4).all(), data.train.take(torch.arange(4)))
+    digits = load("digits").train
+    assert digits.first(9).all().data_ptr() == digits.all().data_ptr()  # a rung's images are not copied
 
 
 def test_broken_pictures_are_all_named_at_once(tmp_path: Path) -> None:
