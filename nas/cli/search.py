@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.errors import interruptible, keeping, named_run, only_how
+from nas.cli.options import Data, Groups, NoFlip, Resolution, SkipBad
 from nas.records.run_folder import Run
 
 HOW = (
@@ -29,23 +30,11 @@ def search(
         ),
     ] = None,
     dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, folder:PATH or npz:FILE.")] = "digits",
-    data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
-    resolution: Annotated[
-        int | None, typer.Option(help="Side of the images, 8 to 512; by default 32, and what fits a folder's pictures.")
-    ] = None,
-    no_flip: Annotated[
-        bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
-    ] = False,
-    groups: Annotated[
-        str | None,
-        typer.Option(
-            help="Of a folder without a split: a pattern with one capture, as '(subject\\d+)'; what it captures alike "
-            "is never on two sides."
-        ),
-    ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Go on without the pictures of a folder that cannot be read.")
-    ] = False,
+    data: Data = None,
+    resolution: Resolution = None,
+    no_flip: NoFlip = False,
+    groups: Groups = None,
+    skip_bad: SkipBad = False,
     space: Annotated[
         str, typer.Option(help="Search space: lightweight, lowres, a paper's (see nas space), or FILE.py:NAME.")
     ] = "lightweight",
@@ -178,23 +167,11 @@ def calibrate(
         list[str] | None, typer.Option(help="Limits that the networks keep, as given to nas search.")
     ] = None,
     dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, folder:PATH or npz:FILE.")] = "digits",
-    data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
-    resolution: Annotated[
-        int | None, typer.Option(help="Side of the images, 8 to 512; by default 32, and what fits a folder's pictures.")
-    ] = None,
-    no_flip: Annotated[
-        bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
-    ] = False,
-    groups: Annotated[
-        str | None,
-        typer.Option(
-            help="Of a folder without a split: a pattern with one capture, as '(subject\\d+)'; what it captures alike "
-            "is never on two sides."
-        ),
-    ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Go on without the pictures of a folder that cannot be read.")
-    ] = False,
+    data: Data = None,
+    resolution: Resolution = None,
+    no_flip: NoFlip = False,
+    groups: Groups = None,
+    skip_bad: SkipBad = False,
     space: Annotated[
         str, typer.Option(help="Search space: lightweight, lowres, a paper's (see nas space), or FILE.py:NAME.")
     ] = "lightweight",

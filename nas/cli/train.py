@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.errors import fail, keeping, named_run, only_how, refusing, written
+from nas.cli.options import Data, Groups, NoFlip, SkipBad
 from nas.records.results import USUAL
 from nas.records.run_folder import Run
 
@@ -20,23 +21,13 @@ def train(
         str | None,
         typer.Option(help="digits, cifar10, cifar100, folder:PATH, npz:FILE; by default the search's."),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
+    data: Data = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side of the images, 8 to 512, for a published network.")
     ] = None,
-    no_flip: Annotated[
-        bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
-    ] = False,
-    groups: Annotated[
-        str | None,
-        typer.Option(
-            help="Of a folder without a split: a pattern with one capture, as '(subject\\d+)'; what it captures alike "
-            "is never on two sides."
-        ),
-    ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Go on without the pictures of a folder that cannot be read.")
-    ] = False,
+    no_flip: NoFlip = False,
+    groups: Groups = None,
+    skip_bad: SkipBad = False,
     recipe: Annotated[str, typer.Option(help="quick, paper, paper-augmented, plain or strong.")] = "quick",
     epochs: Annotated[int | None, typer.Option(help="By default the recipe's.")] = None,
     decay: Annotated[
@@ -114,7 +105,7 @@ def export(
     dataset: Annotated[
         str | None, typer.Option(help="What it was trained for, where the weights do not say so.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")] = None,
+    data: Data = None,
     int8_loss: Annotated[float, typer.Option(help="Points of top-1 that int8 may lose.")] = 0.5,
     seconds: Annotated[float, typer.Option(help="For measuring the latency of each file; 0: not measured.")] = 10.0,
     json: Annotated[bool, typer.Option("--json", help="Print what was seen as JSON.")] = False,

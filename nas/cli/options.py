@@ -1,0 +1,24 @@
+"""Options that several commands have: of the images that networks are trained on."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+Data: TypeAlias = Annotated[Path | None, typer.Option(help="Folder where the dataset lies already; no download.")]
+Resolution: TypeAlias = Annotated[
+    int | None, typer.Option(help="Side of the images, 8 to 512; by default 32, and what fits a folder's pictures.")
+]
+NoFlip: TypeAlias = Annotated[
+    bool, typer.Option("--no-flip", help="Mirror no images in training: letters, signs, left and right.")
+]
+Groups: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a folder without a split: a pattern with one capture, as '(subject\\d+)'; what it captures alike is "
+        "never on two sides."
+    ),
+]
+SkipBad: TypeAlias = Annotated[
+    bool, typer.Option("--skip-bad", help="Go on without the pictures of a folder that cannot be read.")
+]
