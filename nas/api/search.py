@@ -1,67 +1,46 @@
 """`nas.search`: the network with the best score under a budget, on a dataset or by a function of your own."""
 
-import functools
-import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.api.arguments import checked
 from nas.api.resolve import (
-    RESOLUTION,
     Read,
     SpaceLike,
     absolute,
-    anchor_of,
-    anchors_for,
-    budget_of,
-    budget_text,
-    fitted_to_dataset,
-    folder_of,
     new_folder,
-    redrawn,
-    restore_in,
     seconds_of,
     space_of,
-    with_starts,
 )
+from nas.api.search_tasks import Asked, Task, by_function, on_dataset, plan_on_paper, resumed_search
 from nas.api.space_files import keep_source, module_name
-from nas.api.starts import StartLike, best_of, known_from, starts_in
-from nas.api.user_functions import UserEvaluate, UserFunction, check_takes, priced, timed
+from nas.api.starts import StartLike
+from nas.api.user_functions import UserFunction
 from nas.errors import Error
-from nas.networks.architecture import Anchor, Arch
-from nas.networks.architecture import cost_or_unbuildable as cost_on_paper
+from nas.networks.architecture import Anchor
 from nas.networks.graph import Cost
-from nas.networks.space import Space, fitted
 from nas.records.pareto import front
 from nas.records.plan import (
-    CLASSES,
     MEASURED_SECONDS,
-    PROXY,
-    WAVE,
     Budget,
     Meter,
     Plan,
     Reading,
-    Rung,
     default_trials,
 )
-from nas.records.run_folder import Run, create, is_calibration, open_run
-from nas.records.search_files import Restore, digest_of, read_trials
+from nas.records.run_folder import Run, create, open_run
+from nas.records.search_files import read_trials
 from nas.records.timing import Latency
-from nas.records.trial import Costs, Trial, restored
 from nas.reports.comparison import Result
-from nas.search_strategy.candidates import cheapest
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-    from nas.execution.jobs import Evaluate
-    from nas.search_strategy.latency_limit import Measure
     from nas.search_strategy.progress import Halt, Watch
 
 
@@ -162,7 +141,7 @@ def search(
     halt.deadline = min(halt.deadline, time.monotonic() + seconds_of(time_limit))
     meter = Meter("", device, measure_command, threads=measure_threads, seconds=MEASURED_SECONDS)
     if resume is not None:
-        task = _resumed(Path(resume), space, data, trials)
+        task = resumed_search(Path(resume), space, data, trials)
         called, own_sampler = sampler_of(sampler if sampler != "gp" else task.plan.sampler)
     else:
         called, own_sampler = sampler_of(sampler)
@@ -171,18 +150,18 @@ def search(
         networks = default_trials(dataset) if trials is None else trials
         earlier = None if warm_start is None else Path(warm_start)
         reading = Reading(groups or "", skip_bad)
-        asked = _Asked(
+        asked = Asked(
             budget, networks, seed, names, called, resolution, flip, reading, reproducible, tuple(start), earlier
         )
         if evaluate and (resolution or groups or skip_bad):
             raise Error("resolution, groups and skip_bad are for a dataset, an evaluate scores networks itself")
         if evaluate:
-            task = _by_function(asked, where, evaluate, rungs, wave, anchors or (), cost, latency, meter)
+            task = by_function(asked, where, evaluate, rungs, wave, anchors or (), cost, latency, meter)
         elif rungs > 1:
             raise Error(f"rungs={rungs} is for an evaluate; networks that are trained here have those of nas search")
         else:
-            plan = _plan_on_paper(asked, where, absolute(dataset), anchors, wave, cost, latency, meter)
-            task = _on_dataset(plan, asked, where, data, anchors, cost, latency, meter, read)
+            plan = plan_on_paper(asked, where, absolute(dataset), anchors, wave, cost, latency, meter)
+            task = on_dataset(plan, asked, where, data, anchors, cost, latency, meter, read)
         number = 1 if evaluate and workers is None else workers
         many = ray_address is not None or (number or _usual_number(gpus)) > task.plan.wave
         task = replace(task, plan=_in_order(task.plan, reproducible, many))
@@ -200,152 +179,6 @@ def search(
             )  # fmt: skip
         kept = folder.path if run or resume or task.about else None
     return Result(plan, tuple(found.trials), found.best, tuple(front(found.trials, plan.objective)), kept)
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What all searches are asked alike."""
-
-    budget: str | Sequence[str] | Budget | None
-    trials: int
-    seed: int
-    objective: tuple[str, ...]
-    sampler: str
-    resolution: int | None
-    flip: bool
-    reading: Reading
-    reproducible: bool | None
-    start: tuple[StartLike, ...]
-    warm_start: Path | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """A search that can be run: all that was asked has been found possible."""
-
-    plan: Plan
-    space: Space
-    anchors: Sequence[Anchor]
-    score: "Evaluate"
-    costs: Costs = cost_on_paper
-    restore: Restore = restored
-    measure: "tuple[Measure, Any] | None" = None
-    earlier: Sequence[Trial] = ()
-    """What the sampler knows from another search."""
-    about: str = ""
-    """What its folder is named after, where none is given; nothing is kept where that is nothing."""
-
-
-def _plan_on_paper(
-    asked: _Asked,
-    space: Space,
-    dataset: str,
-    anchors: Sequence[str | Anchor] | None,
-    wave: int | None,
-    cost: Callable[[Any], Cost | float] | None,
-    latency: Callable[[Any], Latency | float] | None,
-    meter: Meter,
-) -> Plan:
-    """The plan of a search on a dataset that is not loaded yet. What can be refused is, before heavy work."""
-    side, classes = asked.resolution or RESOLUTION, CLASSES.get(dataset, 10)
-    limits = budget_of(asked.budget, side, classes, anchors)
-    plan = Plan(
-        limits, dataset, space.name, "", asked.trials, asked.seed, PROXY, side, classes, asked.objective, None,
-        WAVE if wave is None else wave, sampler=asked.sampler, flip=asked.flip, reading=asked.reading,
-    )  # fmt: skip
-    _check_latency(plan, meter, latency, asked.reproducible)
-    if dataset in CLASSES:
-        cheapest(fitted(space, side, classes), plan.budget, random.Random(asked.seed), priced(cost))
-    return plan
-
-
-def _on_dataset(
-    plan: Plan,
-    asked: _Asked,
-    space: Space,
-    data: str | Path | None,
-    anchors: Sequence[str | Anchor] | None,
-    cost: Callable[[Any], Cost | float] | None,
-    latency: Callable[[Any], Latency | float] | None,
-    meter: Meter,
-    read: Read,
-) -> _Task:
-    """A search whose networks are trained on a dataset, which is loaded."""
-    from nas.training.proxy import Proxy
-
-    costs = priced(cost)
-    plan, where = fitted_to_dataset(plan, folder_of(data), space, asked.resolution, read)
-    plan = replace(plan, budget=budget_of(asked.budget, plan.resolution, plan.classes, anchors))
-    cheapest(where, plan.budget, random.Random(asked.seed), costs)  # raises where nothing keeps the budget
-    plan, earlier = _begun_with(plan, asked, where, costs)
-    rows = anchors_for(plan) if anchors is None else with_starts([anchor_of(one, plan) for one in anchors], plan)
-    if plan.timed and not latency:
-        plan = replace(plan, meter=replace(meter, reference=_reference(plan, rows or anchors_for(plan)).name))
-    about = f"{plan.dataset.split('/')[-1]}-{budget_text(asked.budget)}"
-    measure = _measure(plan, latency, rows)
-    return _Task(plan, where, rows, Proxy(plan), costs, restore_in(where), measure, earlier, about)
-
-
-def _begun_with(plan: Plan, asked: _Asked, space: Space, costs: Costs) -> tuple[Plan, list[Trial]]:
-    """`plan` with the networks that it begins with beside the anchors, and what is known from an earlier search."""
-    plan = replace(plan, starts=starts_in(space, asked.start, plan, costs))
-    if asked.warm_start is None:
-        return plan, []
-    earlier = known_from(asked.warm_start, space, plan, costs)
-    tried = {start.arch for start in plan.starts}
-    best = [start for start in best_of(earlier, plan, asked.warm_start) if start.arch not in tried]
-    known = f"{asked.warm_start.resolve().name} {digest_of(earlier)}"
-    return replace(plan, starts=(*plan.starts, *best), warm_start=known), earlier
-
-
-def _by_function(
-    asked: _Asked,
-    space: Space,
-    evaluate: UserFunction,
-    rungs: int,
-    wave: int | None,
-    anchors: Sequence[str | Anchor],
-    cost: Callable[[Any], Cost | float] | None,
-    latency: Callable[[Any], Latency | float] | None,
-    meter: Meter,
-) -> _Task:
-    """A search whose networks are scored by a function of the user's own."""
-    check_takes(evaluate, "evaluate", ("network", "rung"))
-    limits = Budget() if asked.budget is None else budget_of(asked.budget, RESOLUTION, 10, anchors)
-    recipe = replace(PROXY, name="evaluate", rungs=(Rung(1, 1, 0),) * rungs, keep=0.5, judge="top1")
-    plan = Plan(
-        limits, "", space.name, space.digest, asked.trials, asked.seed, recipe, 0, 0, asked.objective,
-        wave=4 if wave is None else wave, sampler=asked.sampler, flip=asked.flip,
-    )  # fmt: skip
-    _check_latency(plan, meter, latency, asked.reproducible)
-    costed = {*limits.limits(), *asked.objective} - {"accuracy", "latency"}
-    costs = priced(cost, costed)
-    cheapest(space, plan.budget, random.Random(asked.seed), costs)
-    plan, earlier = _begun_with(plan, asked, space, costs)
-    rows = with_starts([anchor_of(one, None) for one in anchors], plan)
-    if plan.timed and not latency:
-        plan = replace(plan, meter=replace(meter, reference=_reference(plan, rows).name))
-    restore = functools.partial(redrawn, space)
-    return _Task(plan, space, rows, UserEvaluate(evaluate), costs, restore, _measure(plan, latency, rows), earlier)
-
-
-def _resumed(path: Path, space: SpaceLike, data: str | Path | None, trials: int | None) -> _Task:
-    """The search in folder `path`, ready to be resumed, up to `trials` trained networks where that is asked for."""
-    if is_calibration(path):
-        raise Error(f"{path} is a calibration; go on with nas calibrate --resume {path}")
-
-    from nas.api.loading import resumable
-    from nas.search_strategy.trial_log import extend_run
-    from nas.training.proxy import Proxy
-
-    if not open_run(path)[1].dataset:
-        raise Error(f"{path} is of an evaluate of its own; call nas.search as it was begun, with run={str(path)!r}")
-    folder, plan, where = resumable(path, data, None if isinstance(space, str) else space_of(space))
-    rows = anchors_for(plan)
-    if trials is not None:
-        extend_run(folder, trials, sum(plan.budget.keeps(cost_on_paper(anchor.arch)) for anchor in rows))
-        plan = replace(plan, trials=trials)
-    return _Task(plan, where, rows, Proxy(plan), restore=restore_in(where), measure=_measure(plan, None, rows))
 
 
 def _usual_number(gpus: float | None) -> int:
@@ -367,7 +200,7 @@ def _in_order(plan: Plan, reproducible: bool | None, many: bool) -> Plan:
 
 @contextmanager
 def _folder(
-    task: _Task, run: str | Path | None, resume: str | Path | None, trials: int | None, reproducible: bool | None
+    task: Task, run: str | Path | None, resume: str | Path | None, trials: int | None, reproducible: bool | None
 ) -> Iterator[tuple[Run, Plan]]:
     """The folder that keeps the search, and its plan: a new one; or one that was begun with the same plan."""
     if resume is not None:
@@ -390,7 +223,7 @@ def _folder(
     yield _continued(path, task, trials, reproducible)
 
 
-def _continued(path: Path, task: _Task, trials: int | None, reproducible: bool | None) -> tuple[Run, Plan]:
+def _continued(path: Path, task: Task, trials: int | None, reproducible: bool | None) -> tuple[Run, Plan]:
     """The run in folder `path`, which was begun with the plan of `task` but for how many trials it was to have."""
     from nas.search_strategy.trial_log import extend_run
 
@@ -417,50 +250,3 @@ def _continued(path: Path, task: _Task, trials: int | None, reproducible: bool |
     elif begun != plan:
         raise Error(f"{path} was started with another plan; name another run, or ask for what it was started with")
     return folder, plan
-
-
-def _check_latency(
-    plan: Plan, meter: Meter, latency: Callable[[Any], Latency | float] | None, reproducible: bool | None
-) -> None:
-    """Raises Error where latency is to be measured and nothing asks for it, is given in the wrong unit, or would be
-    measured on this machine while it trains."""
-    usual = Meter("", seconds=MEASURED_SECONDS)
-    if meter != usual and not plan.timed:
-        raise Error("latency is measured where --budget or --objective asks for it, as in --budget 25MFLOPs,1.5ms")
-    if plan.timed and not latency and meter.device == "here" and reproducible is False:
-        raise Error(
-            "latency is measured on this machine while nothing trains: leave out --asynchronous, or name a --device"
-        )
-    if plan.timed and latency and plan.budget.latency_ratio is not None:
-        raise Error(
-            f"budget {plan.budget} is a multiple of an anchor's latency, latency= gives milliseconds: give 1.5ms"
-        )
-
-
-def _reference(plan: Plan, anchors: Sequence[Anchor]) -> Anchor:
-    """The network that runs in turn with each that is measured: the one that the budget names, else the first."""
-    named = [anchor for anchor in anchors if plan.budget.reference in (None, anchor.name)]
-    if not named and plan.budget.reference:
-        named = [anchor_of(plan.budget.reference, plan if plan.dataset else None)]
-    if not named or not isinstance(named[0].arch, Arch):
-        raise Error("latency is measured in turn with a reference network: give anchors, or latency=")
-    return named[0]
-
-
-def _measure(
-    plan: Plan, latency: Callable[[Any], Latency | float] | None, anchors: Sequence[Anchor]
-) -> "tuple[Measure, Any] | None":
-    """What gives latencies, and the network that they are scaled by, if any; None where nothing asks for latency."""
-    if not plan.timed:
-        return None
-    if latency:
-        return timed(latency), None
-    if not plan.meter:
-        raise Error("this search was begun with a latency= of its own; give it again, with run= its folder")
-
-    from nas.latency.measure import measured
-
-    meter = plan.meter
-    named = [anchor for anchor in anchors if anchor.name == meter.reference]
-    reference = (named[0] if named else anchor_of(meter.reference, plan if plan.dataset else None)).arch
-    return lambda arch: measured(arch, reference, meter), reference

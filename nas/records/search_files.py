@@ -136,7 +136,7 @@ def read_tallies(run: Run) -> dict[int, dict[str, float]]:
     return found
 
 
-_OLD_TALLIES = {  # as they were called before 0.17
+_OLD_TALLIES = {  # what runs of versions before 0.17 call them, which are read as they are: these words stay
     "over the budget": "over_budget",
     "hopeless": "predicted_too_slow",
     "too slow": "measured_too_slow",

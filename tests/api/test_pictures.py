@@ -41,7 +41,7 @@ def photographs(here: Path) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     rungs = (Rung(48, 1, 16), Rung(48, 1, 16))
-    monkeypatch.setattr("nas.api.search.PROXY", replace(PROXY, rungs=rungs, batch=16))
+    monkeypatch.setattr("nas.api.search_tasks.PROXY", replace(PROXY, rungs=rungs, batch=16))
 
 
 @pytest.mark.usefixtures("quick")
