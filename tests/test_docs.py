@@ -14,9 +14,9 @@ from nas.networks.architecture import cost
 from nas.networks.blocks import BLOCKS
 from nas.networks.profile import status
 from nas.networks.space import size
+from nas.records.datasets import DATASETS
 from nas.records.recipes import TRAINING_RECIPES
 from nas.records.results import FORMATS
-from nas.training.datasets import DATASETS
 from search_spaces import ANCHORS, SPACES
 from tests.cli.test_cli import nas_here
 

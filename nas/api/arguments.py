@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nas.errors import Error, shown
+from nas.networks.architecture import COLOUR
 from nas.records.plan import BUDGET_HELP
 
 P = ParamSpec("P")
@@ -37,6 +38,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "gpus": (0, 1_024),
     "resolution": (8, 512),
     "classes": (1, 1_000_000),
+    "channels": (1, COLOUR),
     "port": (1, 65_535),
     "time_limit": (0, math.inf),
     "trial_timeout": (0, math.inf),

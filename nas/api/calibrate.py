@@ -49,6 +49,7 @@ def calibrate(
     flip: bool = True,
     groups: str | None = None,
     skip_bad: bool = False,
+    channels: int | None = None,
     space: SpaceLike = "lightweight",
     networks: int = 10,
     proxies: Sequence[str] = (),
@@ -67,10 +68,10 @@ def calibrate(
 
     `networks` of `space`, as different as can be, that keep `budget`, are trained on `dataset` by each proxy, and for
     `epochs` over `images`. Or `trained`, the folders of full trainings that have ended, say which networks and images,
-    and are what the proxies are compared with. `resolution`, `groups`, `skip_bad`, `read`: as of `nas.search`. `run`:
-    the folder that keeps all of it, by default a new one in runs/; `resume`: one that is resumed. `workers`: trainings
-    side by side, by default one a core. `started` is called with the folder and the plan as soon as they are on disk;
-    `watch` with a training's name, images trained on, and images in all.
+    and are what the proxies are compared with. `resolution`, `groups`, `skip_bad`, `channels`, `read`: as of
+    `nas.search`. `run`: the folder that keeps all of it, by default a new one in runs/; `resume`: one that is resumed.
+    `workers`: trainings side by side, by default one a core. `started` is called with the folder and the plan as soon
+    as they are on disk; `watch` with a training's name, images trained on, and images in all.
 
     Raises Error where the request cannot be met, RunFailed where a network cannot be trained, KeyboardInterrupt
     where `halt` was asked to end it.
@@ -91,7 +92,7 @@ def calibrate(
     else:
         folder, plan, where, recipes = _begun(
             budget, absolute(dataset), folder_of(data), space, networks, proxies, images, epochs, seed, run, flip,
-            resolution, Reading(groups or "", skip_bad), read,
+            resolution, Reading(groups or "", skip_bad, channels or 0), read,
         )  # fmt: skip
     found = read_value(folder, "calibration", Calibration)
     if found is None:
@@ -134,7 +135,7 @@ def _begun(
     whole = [*shorter, longer(PROXY, images, epochs, LONGER_VAL)]
     recipes = Recipes(tuple(filled(recipe, len(held.train), len(held.val)) for recipe in whole))
     _check_shorter(recipes.recipes[:-1], recipes.recipes[-1].images, "raise --epochs or --images")
-    limits = budget_of(budget, held.resolution, len(held.classes))
+    limits = budget_of(budget, held.resolution, len(held.classes), channels=held.channels)
     plan = Plan(limits, dataset, template.name, "", networks, seed, PROXY, RESOLUTION, 10, flip=flip, reading=reading)
     plan, where = fitted_to_dataset(plan, data, template, held.resolution)
     diverse(plan, where, networks, first_of(plan))  # raises where there are not as many

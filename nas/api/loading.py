@@ -10,7 +10,7 @@ from nas.api.resolve import absolute, architecture, folder_of, restore_in, resto
 from nas.errors import Error, Notice
 from nas.networks.architecture import Arch, arch_id
 from nas.networks.space import Space, decode, fitted
-from nas.records.plan import READING, Plan
+from nas.records.plan import Plan, Reading
 from nas.records.recipes import Recipes, TrainingPlan
 from nas.records.results import Export, TrainingResult, WeightsInfo
 from nas.records.run_folder import (
@@ -161,12 +161,13 @@ def _made(arch: Arch, fits: bool, dataset: str | None, folder: str | None, file:
 
     if dataset is None:
         raise Error(f"{file} does not say how images are prepared; give --dataset, for which it was trained")
-    images = loaded(absolute(dataset), folder, arch.resolution, READING)
+    reading = Reading(channels=arch.channels)
+    images = loaded(absolute(dataset), folder, arch.resolution, reading)
     if fits:
         arch = replace(arch, classes=len(images.classes))
     if arch.classes != len(images.classes):
         raise Error(f"the network is for {arch.classes} classes, dataset {dataset} has {len(images.classes)}")
-    return WeightsInfo(arch, absolute(dataset), images.classes, images.mean, images.std, images.share)
+    return WeightsInfo(arch, absolute(dataset), images.classes, images.mean, images.std, images.share, reading)
 
 
 def resumable(path: Path, data: str | Path | None, space: Space | None = None) -> tuple[Run, Plan, Space]:
@@ -179,7 +180,7 @@ def resumable(path: Path, data: str | Path | None, space: Space | None = None) -
     if space is None and plan.space not in SPACES and ":" not in plan.space:
         raise Error(f"{path} was begun in a space of its own, {plan.space!r}; nas.search(space, resume={str(path)!r})")
     try:
-        where = fitted(space or space_of(plan.space), plan.resolution, plan.classes)
+        where = fitted(space or space_of(plan.space), plan.resolution, plan.classes, plan.reading.channels)
     except Error as error:
         if folder.space_file.exists():
             raise Error(f"{error}; {path} keeps it as it was: put {folder.space_file} back there") from None

@@ -69,6 +69,7 @@ def profile(
     network: str | Path | Arch | Anchor,
     resolution: int | None = None,
     classes: int | None = None,
+    channels: int | None = None,
     *,
     check: bool = False,
 ) -> Profile:
@@ -77,7 +78,7 @@ def profile(
     Raises Error where the name is unknown or the network does not fit such images, ImportError where `check` lacks
     thop.
     """
-    arch = architecture(network, resolution, classes)
+    arch = architecture(network, resolution, classes, channels)
     anchor = network if isinstance(network, Anchor) else ANCHORS.get(str(network))
     modules = tuple(anchor.published.modules if anchor else MODULES)
     rows, totals = profile_of(arch, modules)
@@ -177,7 +178,7 @@ def measure(
     if keep and resolution:
         raise Error("--keep is for networks as they were trained; leave out --resolution")
     archs = [architecture(one, resolution) for one in asked]
-    beside = [architecture(reference, arch.resolution, arch.classes) for arch in archs]
+    beside = [architecture(reference, arch.resolution, arch.classes, arch.channels) for arch in archs]
 
     from nas.latency.energy import energy_of
     from nas.latency.measure import measured as latency_of

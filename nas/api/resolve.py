@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from nas.api.space_files import space_in_file
 from nas.errors import Error, shown
-from nas.networks.architecture import Anchor, Arch, arch_id, cost, cost_or_unbuildable
+from nas.networks.architecture import COLOUR, Anchor, Arch, arch_id, cost, cost_or_unbuildable
 from nas.networks.graph import Cost
 from nas.networks.plain_space import plain_space
 from nas.networks.sizes import SEEN, SMALL, for_images
 from nas.networks.space import Space, decode, fitted, has_sides, sample, sides
-from nas.records.plan import BUDGET_HELP, FRONT_KEEP, READING, Budget, Plan, Reading, filled, parse_budget
+from nas.records.plan import BUDGET_HELP, FRONT_KEEP, Budget, Plan, Reading, filled, parse_budget
 from nas.records.run_folder import Run, free_name, open_run
 from nas.records.search_files import Restore, read_trials
 from nas.records.trial import Trial, identity, restored
@@ -90,21 +90,24 @@ def space_of(space: SpaceLike) -> Space:
 
 
 def architecture(
-    network: str | Path | Arch | Anchor, resolution: int | None = None, classes: int | None = None
+    network: str | Path | Arch | Anchor,
+    resolution: int | None = None,
+    classes: int | None = None,
+    channels: int | None = None,
 ) -> Arch:
     """The network called `network`: an anchor, the file of an architecture, the best of the run in that folder, or, as
     RUN/ID, the one of that search whose id begins so. Or the one that is given.
 
-    `resolution`, `classes`: for images other than its own. An anchor that was made for small ones halves larger ones
-    first, as `nas.networks.sizes` says; any other network stays as it is.
+    `resolution`, `classes`, `channels`: for images other than its own. An anchor that was made for small ones halves
+    larger ones first, as `nas.networks.sizes` says; any other network stays as it is.
     """
     if isinstance(network, Anchor):
-        return _anchor_for(network.arch, resolution, classes)
+        return _anchor_for(network.arch, resolution, classes, channels)
     if isinstance(network, Arch):
-        return _for_images(network, resolution, classes)
+        return _for_images(network, resolution, classes, channels)
     network, path = str(network), Path(network)
     if network in ANCHORS:
-        return _anchor_for(ANCHORS[network].arch, resolution, classes)
+        return _anchor_for(ANCHORS[network].arch, resolution, classes, channels)
     if path.suffix == ".json" or (network and os.path.isdir(path)):  # False, too, for a name that is too long
         file = path / "best" / "arch.json" if os.path.isdir(path) else path
         try:
@@ -116,17 +119,20 @@ def architecture(
         arch = tried(*chosen)
     else:
         arch = named({name: anchor.arch for name, anchor in ANCHORS.items()}, network, "network")
-    return _for_images(arch, resolution, classes)
+    return _for_images(arch, resolution, classes, channels)
 
 
-def _anchor_for(arch: Arch, resolution: int | None, classes: int | None) -> Arch:
-    resolution = arch.resolution if resolution is None else resolution
-    return for_images(arch, resolution, arch.classes if classes is None else classes)
+def _anchor_for(arch: Arch, resolution: int | None, classes: int | None, channels: int | None) -> Arch:
+    return for_images(arch, resolution or arch.resolution, classes or arch.classes, channels or arch.channels)
 
 
-def _for_images(arch: Arch, resolution: int | None, classes: int | None) -> Arch:
-    resolution = arch.resolution if resolution is None else resolution
-    return replace(arch, resolution=resolution, classes=arch.classes if classes is None else classes)
+def _for_images(arch: Arch, resolution: int | None, classes: int | None, channels: int | None) -> Arch:
+    return replace(
+        arch,
+        resolution=resolution or arch.resolution,
+        classes=classes or arch.classes,
+        channels=channels or arch.channels,
+    )
 
 
 def network_name(network: str | Path | Arch | Anchor) -> str:
@@ -179,10 +185,10 @@ def restore_of(run: Run, plan: Plan) -> Restore:
         return restored
     file, name = run.space_file, plan.space.rpartition(":")[2]
     space = space_in_file(f"{file}:{name}" if file.exists() else plan.space)
-    return restore_in(fitted(space, plan.resolution, plan.classes))
+    return restore_in(fitted(space, plan.resolution, plan.classes, plan.reading.channels))
 
 
-def anchor_costs(resolution: int, classes: int) -> dict[str, Callable[[], Cost]]:
+def anchor_costs(resolution: int, classes: int, channels: int) -> dict[str, Callable[[], Cost]]:
     """What each anchor costs on such images: a budget may be given by name."""
 
     def spent(anchor: Anchor) -> Cost:
@@ -191,7 +197,7 @@ def anchor_costs(resolution: int, classes: int) -> dict[str, Callable[[], Cost]]
             hint = f"did you mean {small}?" if small in ANCHORS else "give a number"
             side = anchor.arch.resolution
             raise Error(f"budget {anchor.name!r} is a network for {side}x{side}, not {resolution}; {hint}")
-        return cost(for_images(anchor.arch, resolution, classes))
+        return cost(for_images(anchor.arch, resolution, classes, channels))
 
     return {name: partial(spent, anchor) for name, anchor in ANCHORS.items()}
 
@@ -201,6 +207,7 @@ def budget_of(
     resolution: int,
     classes: int,
     anchors: Sequence[str | Anchor] | None = None,
+    channels: int = COLOUR,
 ) -> Budget:
     """The budget that is spelt, in one text or several, or given. A name stands for what that anchor costs on such
     images: a published one, or one of `anchors`."""
@@ -209,7 +216,8 @@ def budget_of(
     if not budget:
         raise Error(f"budget is missing; {BUDGET_HELP}")
     own = {one.name: partial(cost, one.arch) for one in anchors or () if isinstance(one, Anchor)}
-    return parse_budget([budget] if isinstance(budget, str) else budget, anchor_costs(resolution, classes) | own)
+    published = anchor_costs(resolution, classes, channels)
+    return parse_budget([budget] if isinstance(budget, str) else budget, published | own)
 
 
 def budget_text(budget: str | Sequence[str] | Budget | None) -> str:
@@ -224,7 +232,12 @@ def anchor_of(anchor: str | Anchor, plan: Plan | None) -> Anchor:
     found = named(ANCHORS, anchor, "anchor")
     if plan is None:
         return found
-    return replace(found, arch=for_images(found.arch, plan.resolution, plan.classes))
+    return _like(found, plan)
+
+
+def _like(anchor: Anchor, plan: Plan) -> Anchor:
+    """`anchor` for images like the plan's."""
+    return replace(anchor, arch=for_images(anchor.arch, plan.resolution, plan.classes, plan.reading.channels))
 
 
 def anchors_for(plan: Plan) -> list[Anchor]:
@@ -237,8 +250,7 @@ def anchors_for(plan: Plan) -> list[Anchor]:
     # The space's points are its family as it is at 32x32, larger images halved first: not as it was made for 224x224.
     rows = [ANCHORS[name] for name in (BASELINE, *family)] if family else fitting(plan.resolution)
     rows.sort(key=lambda anchor: anchor.name != BASELINE)
-    fitted_rows = [replace(a, arch=for_images(a.arch, plan.resolution, plan.classes)) for a in rows]
-    return with_starts(fitted_rows, plan)
+    return with_starts([_like(anchor, plan) for anchor in rows], plan)
 
 
 def with_starts(anchors: Sequence[Anchor], plan: Plan) -> list[Anchor]:
@@ -308,16 +320,17 @@ def seconds_of(time_limit: float | str | None) -> float:
 
 
 def images_of(dataset: str, data: str | None, resolution: int | None, reading: Reading, read: Read) -> "Data":
-    """The images of a dataset, which lies in folder `data`, at `resolution` or the one that fits them; a folder's
-    pictures are decoded where that has not been done, of which `read` hears."""
-    from nas.training.datasets import decode, natural_resolution
+    """The images of a dataset, which lies in folder `data`, at `resolution` and of the channels that are asked, or as
+    they are; a folder's pictures are decoded where that has not been done, of which `read` hears."""
+    from nas.training.datasets import decode, natural_form
     from nas.training.proxy import loaded, refresh
 
-    if reading != READING and not dataset.startswith("folder:"):
+    if (reading.groups or reading.skip_bad) and not dataset.startswith("folder:"):
         raise Error(f"groups and skip_bad are for folder:PATH, the dataset is {dataset}; leave them out")
-    side, about = (resolution, "") if resolution else natural_resolution(dataset)
+    side, channels, about = natural_form(dataset, resolution or 0, reading.channels)
     if about:
         read(about, 0, 0)
+    reading = replace(reading, channels=channels)
     refresh(dataset)
     decode(dataset, side, reading, lambda done, total: read("pictures read", done, total))
     return loaded(dataset, data, side, reading)
@@ -335,9 +348,10 @@ def fitted_to_dataset(
     if own and resolution:
         raise Error(f"space {space.name} says itself which resolutions its networks have, {own}; leave out resolution")
     images = images_of(plan.dataset, data, max(own) if own else resolution, plan.reading, read)
-    where = fitted(space, images.resolution, len(images.classes))
+    where = fitted(space, images.resolution, len(images.classes), images.channels)
     recipe = filled(plan.recipe, len(images.train), len(images.val))
     if len(plan.objective) > 1:
         recipe = replace(recipe, keep=FRONT_KEEP)
     plan = replace(plan, space_digest=where.digest, recipe=recipe, data=data, images_digest=images.digest)
-    return replace(plan, resolution=images.resolution, classes=len(images.classes)), where
+    reading = replace(plan.reading, channels=images.channels)
+    return replace(plan, resolution=images.resolution, classes=len(images.classes), reading=reading), where

@@ -56,6 +56,8 @@ def search(
     flip: bool = True,
     groups: str | None = None,
     skip_bad: bool = False,
+    channels: int | None = None,
+    balance: bool = False,
     anchors: Sequence[str | Anchor] | None = None,
     start: Sequence[StartLike] = (),
     warm_start: str | Path | None = None,
@@ -109,9 +111,10 @@ def search(
     where there are more workers than a wave has networks.
 
     Data. `data`: the folder where the dataset lies; `resolution`: side of the images, by default 32, and of a folder's
-    pictures what fits them; `flip`: whether images are mirrored in training. Of a folder's pictures, `groups`: a
-    pattern with one capture; pictures of which it captures the same are never on two sides of a split. `skip_bad`:
-    whether files that cannot be read are left out. `read` hears of pictures that are decoded.
+    pictures what fits them; `channels`: 1 (gray) or 3, by default as they are; `flip`: whether images are mirrored in
+    training; `balance`: whether each class counts alike in the loss, however many images it has. Of a folder's
+    pictures, `groups`: a pattern with one capture; pictures of which it captures the same are never on two sides of a
+    split. `skip_bad`: whether files that cannot be read are left out. `read` hears of pictures that are decoded.
 
     Latency, where `budget` or `objective` asks for it, is measured in turn with the anchor that `budget` names, or the
     first: on `device` ("here", "ray:NAME", or what `measure_command` reaches), on `measure_threads` threads. Or
@@ -149,12 +152,15 @@ def search(
         names = tuple(objective.replace(" ", "").split(","))
         networks = default_trials(dataset) if trials is None else trials
         earlier = None if warm_start is None else Path(warm_start)
-        reading = Reading(groups or "", skip_bad)
+        reading = Reading(groups or "", skip_bad, channels or 0)
         asked = Asked(
-            budget, networks, seed, names, called, resolution, flip, reading, reproducible, tuple(start), earlier
-        )
-        if evaluate and (resolution or groups or skip_bad):
-            raise Error("resolution, groups and skip_bad are for a dataset, an evaluate scores networks itself")
+            budget, networks, seed, names, called, resolution, flip, reading, balance, reproducible, tuple(start),
+            earlier,
+        )  # fmt: skip
+        if evaluate and (resolution or groups or skip_bad or channels or balance):
+            raise Error(
+                "resolution, channels, groups, skip_bad and balance are for a dataset, evaluate scores networks itself"
+            )
         if evaluate:
             task = by_function(asked, where, evaluate, rungs, wave, anchors or (), cost, latency, meter)
         elif rungs > 1:

@@ -29,8 +29,8 @@ from nas.networks.architecture import Anchor, Arch
 from nas.networks.architecture import cost_or_unbuildable as cost_on_paper
 from nas.networks.graph import Cost
 from nas.networks.space import Space, fitted
+from nas.records.datasets import BUILT_IN
 from nas.records.plan import (
-    CLASSES,
     MEASURED_SECONDS,
     PROXY,
     WAVE,
@@ -63,6 +63,7 @@ class Asked:
     resolution: int | None
     flip: bool
     reading: Reading
+    balance: bool
     reproducible: bool | None
     start: tuple[StartLike, ...]
     warm_start: Path | None
@@ -96,15 +97,18 @@ def plan_on_paper(
     meter: Meter,
 ) -> Plan:
     """The plan of a search on a dataset that is not loaded yet. What can be refused is, before heavy work."""
-    side, classes = asked.resolution or RESOLUTION, CLASSES.get(dataset, 10)
-    limits = budget_of(asked.budget, side, classes, anchors)
+    known = BUILT_IN.get(dataset, BUILT_IN["digits"])
+    side, classes = asked.resolution or known.side, known.classes
+    reading = replace(asked.reading, channels=asked.reading.channels or known.channels)
+    limits = budget_of(asked.budget, side, classes, anchors, reading.channels)
     plan = Plan(
         limits, dataset, space.name, "", asked.trials, asked.seed, PROXY, side, classes, asked.objective, None,
-        WAVE if wave is None else wave, sampler=asked.sampler, flip=asked.flip, reading=asked.reading,
+        WAVE if wave is None else wave, sampler=asked.sampler, flip=asked.flip, reading=reading,
+        balance=asked.balance,
     )  # fmt: skip
     _check_latency(plan, meter, latency, asked.reproducible)
-    if dataset in CLASSES:
-        cheapest(fitted(space, side, classes), plan.budget, random.Random(asked.seed), priced(cost))
+    if dataset in BUILT_IN:
+        cheapest(fitted(space, side, classes, reading.channels), plan.budget, random.Random(asked.seed), priced(cost))
     return plan
 
 
@@ -123,8 +127,10 @@ def on_dataset(
     from nas.training.proxy import Proxy
 
     costs = priced(cost)
+    plan = replace(plan, reading=asked.reading)
     plan, where = fitted_to_dataset(plan, folder_of(data), space, asked.resolution, read)
-    plan = replace(plan, budget=budget_of(asked.budget, plan.resolution, plan.classes, anchors))
+    limits = budget_of(asked.budget, plan.resolution, plan.classes, anchors, plan.reading.channels)
+    plan = replace(plan, budget=limits)
     cheapest(where, plan.budget, random.Random(asked.seed), costs)  # raises where nothing keeps the budget
     plan, earlier = _begun_with(plan, asked, where, costs)
     rows = anchors_for(plan) if anchors is None else with_starts([anchor_of(one, plan) for one in anchors], plan)

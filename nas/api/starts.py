@@ -29,7 +29,7 @@ def starts_in(space: Space, networks: Sequence[StartLike], plan: Plan, costs: Co
     """
     if networks and not isinstance(sample(space, random.Random(0)), Arch):
         raise Error(f"start is for spaces of architectures, those of space {space.name} are none; leave it out")
-    images = (plan.resolution, plan.classes) if plan.dataset else (None, None)
+    images = (plan.resolution, plan.classes, plan.reading.channels) if plan.dataset else (None, None, None)
 
     def excess(arch: Arch) -> float:
         return plan.budget.use(costs(arch)) - 1 if plan.budget.limits() else 0.0

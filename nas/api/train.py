@@ -47,6 +47,8 @@ def train(
     flip: bool = True,
     groups: str | None = None,
     skip_bad: bool = False,
+    channels: int | None = None,
+    balance: bool = False,
     recipe: str = "quick",
     epochs: int | None = None,
     decay: str | None = None,
@@ -66,7 +68,8 @@ def train(
     `network`: an anchor's name, the file of an architecture, a search's folder, RUN/ID, or an `Arch` or `Anchor`.
     `dataset`: by default that of the search, or digits; `data`: the folder where it lies; `resolution`: side of the
     images that a published network is trained on, by default 32, and of a folder's pictures what fits them; any other
-    network has its own. `flip`: whether images are mirrored. `groups`, `skip_bad`, `read`: as of `nas.search`.
+    network has its own. `flip`: whether images are mirrored. `groups`, `skip_bad`, `channels`, `balance`, `read`: as of
+    `nas.search`.
     `recipe`: a name of `nas.records.recipes.TRAINING_RECIPES`; `epochs`, `decay` ("all" or "kernels") where
     they are to be others than its own. `seed`: the first one. `all_images`: train on the validation images too.
     `teacher`: a training's folder, or weights, whose answers are teacher as well. `run`: the folder that keeps all of
@@ -88,7 +91,7 @@ def train(
         what = one_of(get_args(Decay), decay, "decay")
         folder, plan = new_training(
             network, dataset, data, recipe, epochs, what, seeds, seed, all_images, teacher, run, flip, resolution,
-            Reading(groups or "", skip_bad), read,
+            Reading(groups or "", skip_bad, channels or 0), balance, read,
         )  # fmt: skip
 
     from nas.training.full_training import TrainSeed
@@ -117,6 +120,7 @@ def new_training(
     flip: bool = True,
     resolution: int | None = None,
     reading: Reading = READING,
+    balance: bool = False,
     read: Read = lambda *_: None,
 ) -> tuple[Run, TrainingPlan]:
     """The folder and the plan of a new training. Nothing is written before all of it has been found possible."""
@@ -158,9 +162,14 @@ def new_training(
         raise Error(
             f"{name} is for images of {arch.resolution}x{arch.resolution}, resolution is {resolution}; leave it out"
         )
+    if not published and reading.channels not in (0, arch.channels):
+        raise Error(f"{name} is for images of {arch.channels} channels, channels is {reading.channels}; leave it out")
+    if not published:
+        reading = replace(reading, channels=arch.channels)
     images = images_of(dataset, folder, resolution if published else arch.resolution, reading, read)
+    reading = replace(reading, channels=images.channels)
     if published and trains_at(arch, images.resolution):
-        arch = for_images(arch, images.resolution, len(images.classes))
+        arch = for_images(arch, images.resolution, len(images.classes), images.channels)
     if arch.resolution != images.resolution:
         small = f"{name}-{SMALL}"
         hint = f"; did you mean {small}?" if small in ANCHORS else ""
@@ -179,7 +188,7 @@ def new_training(
     training = replace(training, batch=min(training.batch, max(3, seen // STEPS)))
     asked = TrainingPlan(
         name, origin, arch, dataset, training, tuple(range(seed, seed + seeds)), folder, all_images, taught_by,
-        images.digest, flip, reading,
+        images.digest, flip, reading, balance,
     )  # fmt: skip
     stem = f"{chosen[0].resolve().name}-{chosen[1]}" if chosen else path.name.removesuffix(".json")
     folder_of_run = Path(run) if run is not None else new_folder(f"{stem}-{dataset.split('/')[-1]}-{training.name}")
@@ -190,7 +199,7 @@ def new_training(
 
 def joined(asked: Reading, before: Reading) -> Reading:
     """What is asked now, and what was asked before where nothing is: a network is tested as it was found."""
-    return Reading(asked.groups or before.groups, asked.skip_bad or before.skip_bad)
+    return replace(asked, groups=asked.groups or before.groups, skip_bad=asked.skip_bad or before.skip_bad)
 
 
 def resumed_training(path: Path, data: str | Path | None) -> tuple[Run, TrainingPlan]:

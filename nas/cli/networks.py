@@ -41,6 +41,7 @@ def profile(
     ],
     resolution: Annotated[int | None, typer.Option(help="Side of the images; by default the network's own.")] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes; by default the network's own.")] = None,
+    channels: Annotated[int | None, typer.Option(help="Of the images: 3, or 1 for gray ones.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Every layer, not block by block.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Build it and count again; thop as a second opinion.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print all layers and totals as JSON.")] = False,
@@ -54,7 +55,7 @@ def profile(
 
     with refusing():
         try:
-            found = nas.profile(network, resolution, classes, check=check)
+            found = nas.profile(network, resolution, classes, channels, check=check)
         except ImportError as error:
             fail(f"--check needs thop: {error}; pip install thop setuptools", 1)
     print_profile(found, layers, json)

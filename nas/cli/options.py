@@ -19,6 +19,12 @@ Groups: TypeAlias = Annotated[
         "never on two sides."
     ),
 ]
+Channels: TypeAlias = Annotated[
+    int | None, typer.Option(help="Of the images: 3, or 1 for gray ones; by default as they are.")
+]
+Balance: TypeAlias = Annotated[
+    bool, typer.Option("--balance", help="Each class counts alike in the loss, however many images it has.")
+]
 SkipBad: TypeAlias = Annotated[
     bool, typer.Option("--skip-bad", help="Go on without the pictures of a folder that cannot be read.")
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.errors import interruptible, keeping, named_run, only_how
-from nas.cli.options import Data, Groups, NoFlip, Resolution, SkipBad
+from nas.cli.options import Balance, Channels, Data, Groups, NoFlip, Resolution, SkipBad
 from nas.records.run_folder import Run
 
 HOW = (
@@ -35,6 +35,8 @@ def search(
     no_flip: NoFlip = False,
     groups: Groups = None,
     skip_bad: SkipBad = False,
+    channels: Channels = None,
+    balance: Balance = False,
     space: Annotated[
         str, typer.Option(help="Search space: lightweight, lowres, a paper's (see nas space), or FILE.py:NAME.")
     ] = "lightweight",
@@ -128,6 +130,8 @@ def search(
                 flip=not no_flip,
                 groups=groups,
                 skip_bad=skip_bad,
+                channels=channels,
+                balance=balance,
                 start=start or (),
                 warm_start=warm_start,
                 trials=trials,
@@ -172,6 +176,7 @@ def calibrate(
     no_flip: NoFlip = False,
     groups: Groups = None,
     skip_bad: SkipBad = False,
+    channels: Channels = None,
     space: Annotated[
         str, typer.Option(help="Search space: lightweight, lowres, a paper's (see nas space), or FILE.py:NAME.")
     ] = "lightweight",
@@ -217,6 +222,7 @@ def calibrate(
                 flip=not no_flip,
                 groups=groups,
                 skip_bad=skip_bad,
+                channels=channels,
                 space=space,
                 networks=networks,
                 proxies=proxy or (),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.errors import fail, keeping, named_run, only_how, refusing, written
-from nas.cli.options import Data, Groups, NoFlip, SkipBad
+from nas.cli.options import Balance, Channels, Data, Groups, NoFlip, SkipBad
 from nas.records.results import USUAL
 from nas.records.run_folder import Run
 
@@ -28,6 +28,8 @@ def train(
     no_flip: NoFlip = False,
     groups: Groups = None,
     skip_bad: SkipBad = False,
+    channels: Channels = None,
+    balance: Balance = False,
     recipe: Annotated[str, typer.Option(help="quick, paper, paper-augmented, plain or strong.")] = "quick",
     epochs: Annotated[int | None, typer.Option(help="By default the recipe's.")] = None,
     decay: Annotated[
@@ -74,6 +76,8 @@ def train(
                 flip=not no_flip,
                 groups=groups,
                 skip_bad=skip_bad,
+                channels=channels,
+                balance=balance,
                 recipe=recipe,
                 epochs=epochs,
                 decay=decay,

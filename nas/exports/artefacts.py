@@ -63,10 +63,12 @@ def export_network(
             "been trained on; put back what it was"
         )
     test = load_test(*where)
-    if (info.classes, info.arch.resolution) != (images.classes, images.resolution):
+    arch = info.arch
+    theirs = images.classes, images.resolution, images.channels
+    if (info.classes, arch.resolution, arch.channels) != theirs:
         raise Error(
-            f"the network is for {len(info.classes)} classes at {info.arch.resolution}x{info.arch.resolution}, dataset "
-            f"{info.dataset} has {len(images.classes)} at {images.resolution}x{images.resolution}"
+            f"the network is for {len(info.classes)} classes at {arch.resolution}x{arch.resolution}x{arch.channels}, "
+            f"dataset {info.dataset} has {len(theirs[0])} at {theirs[1]}x{theirs[1]}x{theirs[2]}"
         )
     with making(trained.export) as staging:
         about = f"{trained.name}, trained on {info.dataset}."
@@ -211,11 +213,9 @@ class _Maker:
 
 def exported(model: fx.GraphModule, arch: Arch) -> bytes:
     """`model` by torch.export, batch norm folded, as the content of a .pt2 file."""
-    program = torch.export.export(
-        folded(model, arch),
-        (torch.randn(2, 3, arch.resolution, arch.resolution),),  # 2: a batch of 1 would be taken for a constant
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-    )
+    images = torch.randn(2, arch.channels, arch.resolution, arch.resolution)  # of a batch of 1 it would be a constant
+    batch = {0: torch.export.Dim("batch", min=1)}
+    program = torch.export.export(folded(model, arch), (images,), dynamic_shapes=(batch,))
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()
@@ -231,7 +231,7 @@ def lowered(model: fx.GraphModule, arch: Arch) -> bytes:
         from executorch.exir import to_edge_transform_and_lower
     except ImportError as error:
         raise RunFailed(f'ExecuTorch is not installed ({error}); pip install "nas[executorch]"') from None
-    image = (torch.randn(1, 3, arch.resolution, arch.resolution),)
+    image = (torch.randn(1, arch.channels, arch.resolution, arch.resolution),)
     program = to_edge_transform_and_lower(
         torch.export.export(folded(model, arch), image), partitioner=[XnnpackPartitioner()]
     )

@@ -53,7 +53,7 @@ def opened(arch: Arch, meter: Meter) -> agent.Run:
     model: Callable[[torch.Tensor], torch.Tensor] = build(arch).eval().to(place).to(memory_format=layout)
     if meter.runtime.endswith("compiled"):
         model = torch.compile(model)
-    images = torch.randn(meter.batch, 3, arch.resolution, arch.resolution).to(place, memory_format=layout)
+    images = torch.randn(meter.batch, arch.channels, arch.resolution, arch.resolution).to(place, memory_format=layout)
 
     def run() -> None:
         with torch.inference_mode():

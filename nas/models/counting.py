@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from nas.models.torch_model import Gained, build
-from nas.networks.architecture import Arch, graph
+from nas.networks.architecture import COLOUR, Arch, graph
 from nas.networks.graph import Cost
 from nas.networks.profile import Check, totals
 
@@ -45,21 +45,21 @@ class Counted:
     """Of thop's releases before 2022."""
 
 
-def count(model: nn.Module, resolution: int) -> Cost:
-    """MACs, params and peak of `model` for one RGB image; the convention is `Cost`'s.
+def count(model: nn.Module, resolution: int, channels: int = COLOUR) -> Cost:
+    """MACs, params and peak of `model` for one image; the convention is `Cost`'s.
 
     Raises what torch.fx raises where a model cannot be traced; what `build` makes always can.
     """
-    run = _Run(model, resolution)
+    run = _Run(model, resolution, channels)
     return Cost(run.macs, sum(p.numel() for p in model.parameters()), _peak(run))
 
 
-def leaves(model: nn.Module, resolution: int) -> list[Counted]:
+def leaves(model: nn.Module, resolution: int, channels: int = COLOUR) -> list[Counted]:
     """The leaf modules of `model` in the order of their first call, as torchstat 0.0.7 sees them.
 
     A module that is called several times is one row, with the figures of its last call.
     """
-    return list(_Run(model, resolution).rows.values())
+    return list(_Run(model, resolution, channels).rows.values())
 
 
 def torchstat(rows: Collection[Counted], modules: Collection[str]) -> tuple[int, int]:
@@ -74,9 +74,10 @@ def check(arch: Arch, modules: Collection[str]) -> Check:
     Raises ImportError where thop cannot be imported.
     """
     on_paper, model = totals(graph(arch), modules), build(arch)
-    built, rows = count(model, arch.resolution), leaves(model, arch.resolution)
+    image = arch.resolution, arch.channels
+    built, rows = count(model, *image), leaves(model, *image)
     flops, memory = torchstat(rows, modules)
-    second = by_thop(model, arch.resolution)
+    second = by_thop(model, *image)
     macs = {row.name: row.macs for row in rows if row.name in second}
     return Check(
         totals={
@@ -91,7 +92,7 @@ def check(arch: Arch, modules: Collection[str]) -> Check:
     )
 
 
-def by_thop(model: nn.Module, resolution: int) -> dict[str, int]:
+def by_thop(model: nn.Module, resolution: int, channels: int = COLOUR) -> dict[str, int]:
     """What thop counts for each convolution and linear layer of a copy of `model`, by name: multiply-accumulates.
 
     Raises ImportError where thop is not installed.
@@ -102,7 +103,7 @@ def by_thop(model: nn.Module, resolution: int) -> dict[str, int]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = torch.zeros(1, 3, resolution, resolution)
+        image = torch.zeros(1, channels, resolution, resolution)
         found = thop.profile(copy.deepcopy(model), inputs=(image,), verbose=False, ret_layer_info=True)[2]
     flat: dict[str, int] = {}
 
@@ -145,7 +146,7 @@ def _counted(name: str, module: nn.Module, numel: int, out: int) -> Counted:
 class _Run(fx.Interpreter):
     """A forward pass on one image, node by node: what each leaf module comes to, and the size of each map."""
 
-    def __init__(self, model: nn.Module, resolution: int) -> None:
+    def __init__(self, model: nn.Module, resolution: int, channels: int) -> None:
         super().__init__(model if isinstance(model, fx.GraphModule) else fx.symbolic_trace(model))
         self.macs = 0
         self.rows: dict[str, Counted] = {}
@@ -155,7 +156,7 @@ class _Run(fx.Interpreter):
         model.eval()
         try:
             with torch.no_grad():
-                self.run(torch.empty(1, 3, resolution, resolution, device=device))
+                self.run(torch.empty(1, channels, resolution, resolution, device=device))
         finally:
             model.train(training)
 

@@ -11,7 +11,7 @@ from nas.errors import Error, shown
 from nas.networks.blocks import Block, Conv
 from nas.networks.graph import UNBUILDABLE, Activation, Cost, Graph, Map, Wiring, cost_of, fingerprint, peak
 
-IMAGE = 3  # channels
+COLOUR = 3  # channels of an image, where nothing else is said; gray ones have 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +90,14 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Arch:
-    """A network for `resolution` x `resolution` RGB images of `classes` classes."""
+    """A network for `resolution` x `resolution` images of `channels` channels, in `classes` classes."""
 
     stem: Stem
     stages: tuple[Stage, ...]
     head: Head
     resolution: int = 32
     classes: int = 10
+    channels: int = COLOUR
 
     def __post_init__(self) -> None:
         if not isinstance(self.stem, Stem):
@@ -116,6 +117,8 @@ class Arch:
         for path, value in strides:
             if value not in (1, 2):
                 raise Error(f"{path} must be 1 or 2, got {value!r}")
+        if self.channels not in (1, COLOUR):
+            raise Error(f"channels must be 1 (gray) or {COLOUR} (colour), got {self.channels}")
         if not self.stages:
             raise Error("stages must hold at least one stage, got none")
 
@@ -223,8 +226,8 @@ def _of_stage(stage: Stage, incoming: tuple[Shape, ...]) -> Section:
 
 
 @lru_cache(maxsize=1 << 12)
-def _of_stem(stem: Stem, resolution: int) -> Section:
-    place = Place(stem, IMAGE, stem.width, stem.stride, resolution)
+def _of_stem(stem: Stem, channels: int, resolution: int) -> Section:
+    place = Place(stem, channels, stem.width, stem.stride, resolution)
     return _section((), [Layer("stem", place, (), drawn(place))], (0,))
 
 
@@ -281,7 +284,7 @@ def _sections(arch: Arch) -> Iterator[tuple[str, Section]]:
     try:
         for i in range(-1, len(arch.stages) + 1):
             if i < 0:
-                section = _of_stem(arch.stem, arch.resolution)
+                section = _of_stem(arch.stem, arch.channels, arch.resolution)
             elif i < len(arch.stages):
                 path = f"stages.{i}"
                 section = _of_stage(arch.stages[i], incoming)
@@ -336,7 +339,7 @@ def cost_or_unbuildable(arch: Arch) -> Cost:
 
 def graph(arch: Arch) -> Graph:
     """The whole network as one graph, from the image to the logits; names begin with the layers'."""
-    g = Wiring(IMAGE, arch.resolution)
+    g = Wiring(arch.channels, arch.resolution)
     outs: list[Map] = []
     for layer in walk(arch):
         with g.within(layer.name):

@@ -8,7 +8,7 @@ Low-res MobileNet, from 32 to 224 pixels.
 from dataclasses import replace
 from typing import Any
 
-from nas.networks.architecture import Arch
+from nas.networks.architecture import COLOUR, Arch
 
 SMALL = 32  # pixels a side: images that networks are made for where nothing else is said
 SEEN = 56  # pixels a side that blocks see at the most
@@ -22,15 +22,15 @@ def halvings(resolution: int) -> int:
     return times
 
 
-def for_images(arch: Arch, resolution: int, classes: int) -> Arch:
-    """`arch` for images of `resolution` x `resolution` in `classes` classes: made for SMALL images it halves larger
-    ones first; made for others it stays as it is."""
+def for_images(arch: Arch, resolution: int, classes: int, channels: int = COLOUR) -> Arch:
+    """`arch` for images of `resolution` x `resolution`, of `channels`, in `classes` classes: made for SMALL images it
+    halves larger ones first; made for others it stays as it is."""
     if arch.resolution == SMALL and (left := halvings(resolution)):
         strides = strided(left, arch.stem.stride, [stage.stride for stage in arch.stages])
         stem = replace(arch.stem, stride=strides[0])
         stages = tuple(replace(stage, stride=s) for stage, s in zip(arch.stages, strides[1:], strict=True))
         arch = replace(arch, stem=stem, stages=stages)
-    return replace(arch, resolution=resolution, classes=classes)
+    return replace(arch, resolution=resolution, classes=classes, channels=channels)
 
 
 def said(resolution: int) -> str:

@@ -19,7 +19,7 @@ from itertools import product
 from typing import Any, TypeAlias
 
 from nas.errors import Error
-from nas.networks.architecture import Arch
+from nas.networks.architecture import COLOUR, Arch
 from nas.networks.sizes import SMALL, for_images, halvings, strided
 from nas.serialization import to_data
 
@@ -75,33 +75,38 @@ class Space:
     @property
     def digest(self) -> str:
         """Twelve hex digits of all that the space says; a run is resumed only in the space it began in."""
-        return _hexdigits(re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", repr(self.template)) + self.source)
+        return _hexdigits(re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", _spelt(self.template)) + self.source)
 
     @property
     def old_digest(self) -> str:
         """The digest that plans of versions before 0.17 hold: it depended on the modules that classes lay in."""
-        text = repr(self.template)
+        text = _spelt(self.template)
         for now, then in (("architecture", "arch"), ("published_blocks", "classics"), ("blocks", "blocks")):
             text = text.replace(f"'nas.networks.{now}.", f"'nas.{then}.")
         return _hexdigits(text)
+
+
+def _spelt(template: Any) -> str:
+    return repr(template).replace(f", channels={COLOUR})", ")")  # as it was before images could be gray
 
 
 def _hexdigits(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def fitted(space: Space, resolution: int, classes: int) -> Space:
-    """`space` for images of `resolution` x `resolution` in `classes` classes, larger ones halved first as
-    `nas.networks.sizes` says. Raises Error where its networks are no architectures."""
+def fitted(space: Space, resolution: int, classes: int, channels: int = COLOUR) -> Space:
+    """`space` for images of `resolution` x `resolution`, of `channels`, in `classes` classes, larger ones halved first
+    as `nas.networks.sizes` says. Raises Error where its networks are no architectures."""
     template = space.template
     if type(template) is Of and template.cls is Arch:
         fields = dict(template.fields)
         if fields.get("resolution", SMALL) == SMALL:
             fields |= _halved(fields, halvings(resolution))
         fields |= {"classes": classes} if has_sides(space) else {"resolution": resolution, "classes": classes}
+        fields |= {"channels": channels} if channels != COLOUR else {}  # plans hold a digest of all that is in there
         return replace(space, template=Of(Arch, tuple(fields.items())))
     if type(template) is OneOf and all(isinstance(choice, Arch) for choice in template.choices):
-        archs = tuple(for_images(arch, resolution, classes) for arch in template.choices)
+        archs = tuple(for_images(arch, resolution, classes, channels) for arch in template.choices)
         return replace(space, template=replace(template, choices=archs))
     raise Error(
         f"networks of space {space.name!r} are no architectures of nas, which could be trained on a dataset; give "

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from nas.errors import Error, shown
-from nas.networks.architecture import Anchor
+from nas.networks.architecture import COLOUR, Anchor
 from nas.networks.graph import UNBUILDABLE, Cost
 from nas.networks.sizes import SMALL
 from nas.records.optimisers import Muon, Schedule
@@ -292,7 +292,7 @@ PROXY = Recipe(
 )
 FRONT_KEEP = 0.5  # its `keep` where a front is sought, which needs networks all along it
 TRIALS, DIGITS_TRIALS = 64, 24  # networks that a search trains where nothing else is asked
-RUNG_STEPS = 32  # of a rung, at least: after fewer the means of batch norm are far from where they belong
+RUNG_STEPS, SMALL_BATCH = 128, 16  # of a rung, at least: after fewer, most networks still answer by chance
 POLISH_AFTER = 0.75  # of the networks of a search
 WAVE = 8  # of them proposed before any result is used
 
@@ -321,12 +321,18 @@ def longer(recipe: Recipe, images: int, epochs: int, val_images: int) -> Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the pictures of a folder are read and split."""
+    """How images are read, and the pictures of a folder split."""
 
     groups: str = ""
     """A pattern with one capture: pictures of which it captures the same are never on two sides of a split."""
     skip_bad: bool = False
     """Whether files that cannot be read are left out."""
+    channels: int = COLOUR
+    """Of the images as networks see them: 3, or 1 where they are gray; 0, in what is asked: as they are."""
+
+    def __post_init__(self) -> None:
+        if self.channels not in (0, 1, COLOUR):
+            raise Error(f"channels must be 1 (gray) or {COLOUR} (colour), got {self.channels}; or leave it out")
 
 
 READING = Reading()  # where nothing is said
@@ -366,6 +372,8 @@ class Plan:
     warm_start: str = ""
     """The search whose trials the sampler knew from the beginning, and their digest; none where it knew nothing."""
     reading: Reading = READING
+    balance: bool = False
+    """Whether each class counts alike in the loss, however many images it has."""
     asynchronous: bool = False
     """Whether no worker waits for others, so that what is trained depends on who ended when."""
 
@@ -397,14 +405,6 @@ class Plan:
             raise Error(f"budget must set a limit; {BUDGET_HELP}")
 
 
-DATASETS = {
-    "digits": "scikit-learn's 8x8 digits at 32x32x3: 1,797 images, 10 classes; embedded, no download",
-    "cifar10": "CIFAR-10: 60,000 images of 32x32x3, 10 classes; downloaded by torchvision, or --data DIR",
-    "cifar100": "CIFAR-100: 60,000 images of 32x32x3, 100 classes; downloaded by torchvision, or --data DIR",
-    "folder:PATH": "pictures of any size, in train/CLASS/* and test/CLASS/*, or in CLASS/* without a split",
-    "npz:FILE": "arrays: x_train (N, height, width, channels), y_train, and x_test, y_test; see nas.images",
-}
-CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}  # of those that are known before they are read
 SAMPLERS = {
     "gp": "ours: a Gaussian process that knows networks on paper (nas.GPSampler)",
     "tpe": "Optuna's TPE",
@@ -427,13 +427,13 @@ def default_trials(dataset: str) -> int:
 
 
 def filled(recipe: Recipe, images: int, val_images: int) -> Recipe:
-    """`recipe` with rungs that take no more images than there are, in batches small enough for RUNG_STEPS of them.
-
-    None is below three: an odd number of images in twos leaves one alone.
-    """
-    rungs = tuple(
-        replace(rung, images=min(rung.images, images), val_images=min(rung.val_images, val_images))
-        for rung in recipe.rungs
-    )
-    fewest = min(rung.images * rung.epochs for rung in rungs)
-    return replace(recipe, rungs=rungs, batch=min(recipe.batch, max(3, fewest // RUNG_STEPS)))
+    """`recipe` with rungs that take no more images than there are; where these are few, in batches down to SMALL_BATCH,
+    with a smaller step, and again and again until a rung has RUNG_STEPS of them."""
+    fewest = min(min(rung.images, images) * rung.epochs for rung in recipe.rungs)
+    batch = min(recipe.batch, max(SMALL_BATCH, fewest // RUNG_STEPS))
+    rungs = []
+    for rung in recipe.rungs:
+        seen = min(rung.images, images)
+        epochs = max(rung.epochs, -(-RUNG_STEPS // -(-seen // batch)))
+        rungs.append(replace(rung, images=seen, epochs=epochs, val_images=min(rung.val_images, val_images)))
+    return replace(recipe, rungs=tuple(rungs), batch=batch, lr=recipe.lr * math.sqrt(batch / recipe.batch))

@@ -126,6 +126,8 @@ class TrainingPlan:
     flip: bool = True
     """Whether images are mirrored where they are cropped; those of digits never are."""
     reading: Reading = READING
+    balance: bool = False
+    """Whether each class counts alike in the loss, however many images it has."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

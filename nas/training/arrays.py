@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas.errors import Error, shown
+from nas.networks.architecture import COLOUR
 from nas.networks.sizes import SMALL
 from nas.training.folders import TEST, side_for, split
 from nas.training.picture_cache import cache_folder
-from nas.training.pictures import squared
+from nas.training.pictures import is_gray, squared, with_channels
 
-CHANNELS = 1, 3
+CHANNELS = 1, COLOUR
 WANTED = "uint8 pixels (N, height, width, channels) or (N, channels, height, width)"
 
 
 def read(file: Path, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """The images (N, S, S, 3) of `part`, "train" or "test", their labels (N,), and the classes.
+    """The images (N, S, S, C) of `part`, "train" or "test", their labels (N,), and the classes.
 
     Where the file holds no test, a share of each class is it. Raises Error where it cannot be read.
     """
@@ -44,9 +45,10 @@ def read(file: Path, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     return pixels[chosen], labels[chosen], classes
 
 
-def side_of(file: Path) -> int:
-    """The side of the images in a file. Raises Error where it cannot be read."""
-    return int(pixels_of(_held(file)["x_train"][:1], "x_train").shape[1])
+def form_of(file: Path) -> tuple[int, int]:
+    """The side and the channels of the images in a file. Raises Error where it cannot be read."""
+    first = pixels_of(_held(file)["x_train"][:1], "x_train")
+    return first.shape[1], first.shape[3]
 
 
 def _held(file: Path) -> Mapping[str, NDArray[Any]]:
@@ -72,7 +74,7 @@ def _part(held: Mapping[str, NDArray[Any]], part: str, file: Path) -> tuple[Tens
 
 
 def pixels_of(x: Any, name: str) -> NDArray[np.uint8]:
-    """Images in an array as squares (N, S, S, 3). Raises Error where they are none."""
+    """Images in an array as squares (N, S, S, C). Raises Error where they are none."""
     x = np.asarray(x)
     if x.dtype != np.uint8:
         raise Error(
@@ -88,7 +90,7 @@ def pixels_of(x: Any, name: str) -> NDArray[np.uint8]:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     x = x[:, top : top + side, left : left + side]
-    return np.ascontiguousarray(x) if x.shape[-1] == 3 else x.repeat(3, axis=-1)
+    return np.ascontiguousarray(x)
 
 
 def numbered(
@@ -163,8 +165,10 @@ def _written(arrays: Mapping[str, NDArray[Any]]) -> Path:
 
 
 def of_pairs(pairs: Any, name: str, side: int | None) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
-    """Pictures and labels of a dataset of torchvision's kind, as arrays, and the pictures' side. Raises Error where it
-    holds no such pairs."""
+    """Pictures and labels of a dataset of torchvision's kind, as arrays, and the pictures' side; gray where all are.
+
+    Raises Error where it holds no such pairs.
+    """
     from PIL import Image
 
     if not hasattr(pairs, "__len__") or not hasattr(pairs, "__getitem__") or isinstance(pairs, str | bytes | dict):
@@ -179,9 +183,11 @@ def of_pairs(pairs: Any, name: str, side: int | None) -> tuple[NDArray[np.uint8]
         except (TypeError, ValueError, IndexError, KeyError):
             raise Error(f"item {i} of {name} is no (picture, label); with arrays give y_train too") from None
         if not isinstance(picture, Image.Image):
-            picture = Image.fromarray(pixels_of(np.asarray(picture)[None], f"picture {i} of {name}")[0])
+            pixels = with_channels(pixels_of(np.asarray(picture)[None], f"picture {i} of {name}"), COLOUR)
+            picture = Image.fromarray(pixels[0])
         side = side or side_for(min(picture.size))
         pictures.append(squared(picture, side))
     if not pictures:
         raise Error(f"{name} is empty")
-    return np.stack(pictures), np.array(labels, np.int64), side or SMALL
+    stacked = np.stack(pictures)
+    return stacked[..., :1] if is_gray(stacked) else stacked, np.array(labels, np.int64), side or SMALL

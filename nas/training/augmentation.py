@@ -11,7 +11,7 @@ GROUP = 8  # images of a batch that get the same operation: one each would take 
 
 
 def augmented_by_policy(pixels: Tensor, training: TrainingRecipe) -> Tensor:
-    """(N, H, W, 3) uint8 images, with colours and shapes changed by the policy that `training` names."""
+    """(N, H, W, C) uint8 images, with colours and shapes changed by the policy that `training` names."""
     if training.augment == "none":
         return pixels
     from torchvision.transforms import v2
@@ -22,7 +22,7 @@ def augmented_by_policy(pixels: Tensor, training: TrainingRecipe) -> Tensor:
 
 
 def mixed(images: Tensor, labels: Tensor, classes: int, training: TrainingRecipe) -> tuple[Tensor, Tensor]:
-    """Normalised images (N, 3, H, W), mixed with each other as `training` says, and (N, classes) shares of each class.
+    """Normalised images (N, C, H, W), mixed with each other as `training` says, and (N, classes) shares of each class.
 
     Labels stay (N,) where nothing is mixed.
     """

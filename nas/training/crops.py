@@ -30,10 +30,10 @@ class TrainingImages:
     labels: Tensor
     """(N,), on the device."""
     padded: Tensor | None
-    """Small images with their zeros (N, P, P, 3), on the device; None: larger ones, read as they are drawn."""
+    """Small images with their zeros (N, P, P, C), on the device; None: larger ones, read as they are drawn."""
 
     def drawn(self, index: Tensor, rng: torch.Generator) -> Tensor:
-        """Images `index` (B,) -> (B, R, R, 3) uint8, on the device."""
+        """Images `index` (B,) -> (B, R, R, C) uint8, on the device."""
         if not self.pad:
             return seen(self.images.take(index), self.data).to(self.labels.device)
         if self.padded is not None:
@@ -51,9 +51,9 @@ def training_images(images: Images, data: Data, pad: int, where: torch.device) -
 
 
 def augmented(padded: Tensor, index: Tensor, size: int, flip: bool, rng: torch.Generator) -> Tensor:
-    """Random `size` x `size` crops of images `index` of `padded` (N, P, P, 3), half of them mirrored if `flip`.
+    """Random `size` x `size` crops of images `index` of `padded` (N, P, P, C), half of them mirrored if `flip`.
 
-    One gather for the whole batch: (B, size, size, 3).
+    One gather for the whole batch: (B, size, size, C).
     """
     batch, slack = len(index), padded.shape[1] - size
     corner = torch.randint(slack + 1, (2, batch, 1), generator=rng)
@@ -67,7 +67,7 @@ def augmented(padded: Tensor, index: Tensor, size: int, flip: bool, rng: torch.G
 
 
 def resized_crops(pixels: Tensor, data: Data, rng: torch.Generator) -> Tensor:
-    """(B, S, S, 3) uint8 -> (B, R, R, 3) uint8: of each image a part of random area and aspect, half of them mirrored.
+    """(B, S, S, C) uint8 -> (B, R, R, C) uint8: of each image a part of random area and aspect, half of them mirrored.
 
     As torchvision's RandomResizedCrop, for the whole batch at once.
     """
@@ -83,12 +83,13 @@ def resized_crops(pixels: Tensor, data: Data, rng: torch.Generator) -> Tensor:
     x = _floats(pixels)
     if side < x.shape[2]:  # a network that sees smaller images than others of its space
         x = functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
-    grid = functional.affine_grid(place.to(where), [batch, 3, data.resolution, data.resolution], align_corners=False)
+    size = [batch, x.shape[1], data.resolution, data.resolution]
+    grid = functional.affine_grid(place.to(where), size, align_corners=False)
     return _bytes(functional.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False))
 
 
 def seen(pixels: Tensor, data: Data) -> Tensor:
-    """(B, S, S, 3) uint8 -> (B, R, R, 3) uint8: the middle of each image, as it is evaluated."""
+    """(B, S, S, C) uint8 -> (B, R, R, C) uint8: the middle of each image, as it is evaluated."""
     part, wanted = round(pixels.shape[1] * data.share), data.resolution
     shown = middle(pixels, part)
     if part == wanted:
@@ -103,10 +104,10 @@ def evaluated(images: Images, data: Data) -> Images:
 
 
 def _floats(pixels: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W)."""
+    """(B, H, W, C) uint8 -> (B, C, H, W)."""
     return pixels.permute(0, 3, 1, 2).float()
 
 
 def _bytes(x: Tensor) -> Tensor:
-    """(B, 3, H, W) -> (B, H, W, 3) uint8."""
+    """(B, C, H, W) -> (B, H, W, C) uint8."""
     return x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,20 +1,19 @@
 """Datasets: `load` gives train and validation, `load_test` the test images.
 
-Images are uint8 (N, S, S, 3), so a batch permuted to (N, 3, S, S) is channels_last without a copy. They are ordered so
-that the first n of each part are as balanced over the classes as the part itself: a share of a dataset is a prefix of
-it. Validation is a stratified 20 % of the training images, the same in every run, where a dataset does not say itself
-which images are for it. Built-in datasets lie in memory; the pictures of a folder in a file that is mapped into it.
+Images are uint8 (N, S, S, C), C being 3, or 1 where they are gray: a batch permuted to (N, C, S, S) is channels_last
+without a copy. They are ordered so that the first n of each part are as balanced over the classes as the part itself: a
+share of a dataset is a prefix of it. Validation is a stratified 20 % of the training images, the same in every run,
+where a dataset does not say itself which images are for it. Built-in datasets lie in memory; the pictures of a folder
+in a file that is mapped into it.
 """
 
 import hashlib
-import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,11 +22,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas.errors import Error, Notice
+from nas.networks.architecture import COLOUR
 from nas.networks.sizes import SMALL
-from nas.records.plan import DATASETS, READING, Reading
-from nas.training import arrays, folders, picture_cache
+from nas.records.datasets import BUILT_IN, DATASETS
+from nas.records.plan import READING, Reading
+from nas.training import arrays, built_in, folders, picture_cache
 from nas.training.folders import SPLIT_SEED, Listing
-from nas.training.picture_cache import Stored, Tell, cache_folder, check, squares
+from nas.training.picture_cache import Stored, Tell, check, squares
+from nas.training.pictures import with_channels
 
 VALIDATION = 0.2
 PADDED = 32  # pixels a side: images that are no larger are cropped from zeros around them
@@ -35,12 +37,11 @@ SEEN = 7 / 8  # of a larger picture's side, in evaluation
 COUNTED = 20_000  # images that the mean and deviation of pixels are taken over, at the most
 CHUNK = 256  # images that are worked on at once: a gigabyte a worker is enough
 Pixels = TypeVar("Pixels", Tensor, NDArray[np.uint8])
-_CIFAR_FOLDER = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """`pixels` (N, S, S, 3) uint8 and `labels` (N,) int64."""
+    """`pixels` (N, S, S, C) uint8 and `labels` (N,) int64."""
 
     pixels: Tensor | Stored
     """In memory; or in a file, of which `rows` are meant."""
@@ -54,6 +55,11 @@ class Images:
     def side(self) -> int:
         """S."""
         return int(self.pixels.shape[1])
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return int(self.pixels.shape[3])
 
     def first(self, n: int) -> "Images":
         """The first `n` images, or all where there are fewer; their pixels are not copied."""
@@ -69,14 +75,14 @@ class Images:
         return Images(self.pixels[index], self.labels[index])
 
     def take(self, index: Tensor) -> Tensor:
-        """The pixels of images `index` (B,) -> (B, S, S, 3)."""
+        """The pixels of images `index` (B,) -> (B, S, S, C)."""
         if isinstance(self.pixels, Stored):
             assert self.rows is not None
             return self.pixels.take(self.rows[index])
         return self.pixels[index]
 
     def all(self) -> Tensor:
-        """All pixels (N, S, S, 3), in memory."""
+        """All pixels (N, S, S, C), in memory."""
         return self.take(torch.arange(len(self))) if isinstance(self.pixels, Stored) else self.pixels
 
 
@@ -102,6 +108,21 @@ class Data:
     their parts; none where pixels lie in memory."""
     split: tuple[tuple[str, str], ...] = ()
     """Every file with its part, where the split is ours."""
+    balance: bool = False
+    """Whether each class counts alike in the loss."""
+
+    @property
+    def channels(self) -> int:
+        """Of an image: 3, or 1 where they are gray."""
+        return self.train.channels
+
+    def class_weights(self, where: torch.device) -> Tensor | None:
+        """What an image of each class counts in the loss (classes,), 1 in the mean over the training images; None where
+        all count alike."""
+        if not self.balance:
+            return None
+        counts = torch.bincount(self.train.labels, minlength=len(self.classes))
+        return (len(self.train) / len(self.classes) / counts).to(where)
 
     @property
     def stored_side(self) -> int:
@@ -113,7 +134,8 @@ class Data:
         """Of all images, labels and classes, in order: another one where any differs."""
         seen = hashlib.sha256("\0".join(self.classes).encode())
         if self.contents:
-            seen.update(f"{self.resolution} {' '.join(self.contents)}".encode())
+            gray = "gray " * (self.channels == 1)
+            seen.update(f"{self.resolution} {gray}{' '.join(self.contents)}".encode())
         for part in (self.train, self.val):
             if not self.contents:
                 seen.update(part.all().contiguous().numpy().data)
@@ -145,7 +167,7 @@ def _small(images: Images, share: float, resolution: int) -> Images:
 
 
 def middle(pixels: Pixels, side: int) -> Pixels:
-    """(B, S, S, 3) -> (B, side, side, 3): the middle of images, tensors or arrays."""
+    """(B, S, S, C) -> (B, side, side, C): the middle of images, tensors or arrays."""
     begin = (pixels.shape[1] - side) // 2
     return pixels[:, begin : begin + side, begin : begin + side]
 
@@ -159,45 +181,51 @@ def load(
     """Training and validation images of dataset `name`; see DATASETS. Test images are not looked at.
 
     `folder`: where the dataset lies; None: the user's cache, filled by a download where need be. `resolution`: side of
-    the images; None: see `natural_resolution`. Raises Error, with the ways out, on an unknown name and on data that is
+    the images; None: see `natural_form`. Raises Error, with the ways out, on an unknown name and on data that is
     missing, truncated or tampered with.
     """
+    side, channels, _ = natural_form(name, resolution or 0, reading.channels)
     if name.startswith("folder:"):
-        return _folder(_root(name, folder), resolution or natural_resolution(name)[0], reading)
-    pixels, labels, classes = _read(name, folder, "train", resolution)
+        return _folder(_root(name, folder), side, replace(reading, channels=channels))
+    images, classes = _read(name, folder, "train", side, channels)
     _check_classes(name, classes)
-    whole = Images(pixels, labels)
-    train, val = (whole.chosen(index[_interleaved(labels[index])]) for index in _two_parts(name, labels))
+    train, val = (images.chosen(index[_interleaved(images.labels[index])]) for index in _two_parts(name, images.labels))
     mean, std = _mean_and_std(train)
-    data = Data(name, train, val, classes, mean, std, flip=name != "digits", resolution=train.side)
-    return resized(data, resolution or data.resolution)
+    data = Data(name, train, val, classes, mean, std, name not in BUILT_IN or BUILT_IN[name].flip, train.side)
+    return resized(data, side)
 
 
 def load_test(
     name: str, folder: str | None = None, resolution: int | None = None, reading: Reading = READING
 ) -> Images:
     """Test images of dataset `name`, for the one look at the end. Raises as `load` does."""
+    side, channels, _ = natural_form(name, resolution or 0, reading.channels)
     if name.startswith("folder:"):
-        return _folder_test(_root(name, folder), resolution or natural_resolution(name)[0], reading)
-    pixels, labels, _ = _read(name, folder, "test", resolution)
-    images = Images(pixels, labels)
-    if resolution and resolution < images.side and resolution <= PADDED:
-        return _small(images, 1.0, resolution)
-    return images
+        return _folder_test(_root(name, folder), side, replace(reading, channels=channels))
+    images, _ = _read(name, folder, "test", side, channels)
+    return _small(images, 1.0, side) if side < images.side and side <= PADDED else images
 
 
-def natural_resolution(name: str) -> tuple[int, str]:
-    """The side that images are taken at where nothing is said; of a folder's pictures, why, in a line."""
+def natural_form(name: str, resolution: int = 0, channels: int = 0) -> tuple[int, int, str]:
+    """The side and the channels that images are taken at, what is not given as they are themselves; and, where that was
+    found by looking at pictures, what was found, in a line."""
+    if resolution and channels:
+        return resolution, channels, ""
     if name.startswith("npz:"):
-        return arrays.side_of(Path(name.removeprefix("npz:")).expanduser()), ""
-    if not name.startswith("folder:"):
-        return SMALL, ""
-    listing = folders.listed(_root(name, None))
-    side, middle = folders.natural_side(listing)
-    return side, (
-        f"{len(listing.files):,} pictures of about {middle} pixels are taken at {side}x{side}; --resolution takes "
-        "another size"
-    )
+        side, found = arrays.form_of(Path(name.removeprefix("npz:")).expanduser())
+    elif name.startswith("folder:"):
+        listing = folders.listed(_root(name, None))
+        side, found, short = folders.natural_form(listing)
+        side, gray = resolution or side, found != COLOUR
+        about = f"{len(listing.files):,} {'gray ' * gray}pictures of about {short} pixels are taken at {side}x{side}"
+        ways = ["--resolution takes another size"] * (not resolution)
+        ways += [f"--channels {COLOUR} makes {COLOUR} channels of their one"] * (gray and not channels)
+        return side, channels or found, "; ".join([about, *ways]) if ways else ""
+    elif name in BUILT_IN:
+        side, found = BUILT_IN[name].side, BUILT_IN[name].channels
+    else:
+        side, found = SMALL, COLOUR
+    return resolution or side, channels or found, ""
 
 
 def decode(name: str, resolution: int, reading: Reading, tell: Tell) -> None:
@@ -207,7 +235,8 @@ def decode(name: str, resolution: int, reading: Reading, tell: Tell) -> None:
         _check_classes(name, listing.classes)
         if reading.groups:
             folders.groups_of(listing, reading.groups)
-        squares(root, [listing.files[i] for i in _wanted(listing, "train")], _stored_side(resolution), tell)
+        files = [listing.files[i] for i in _wanted(listing, "train")]
+        squares(root, files, _stored_side(resolution), tell, reading.channels)
 
 
 def state_of(name: str) -> str:
@@ -246,6 +275,10 @@ def _two_parts(name: str, labels: Tensor) -> tuple[Tensor, Tensor]:
     """What is trained on, and what validates: places among `labels`."""
     from sklearn.model_selection import train_test_split
 
+    if name in BUILT_IN and BUILT_IN[name].track:
+        tracks = [str(i // BUILT_IN[name].track) for i in range(len(labels))]
+        taken = folders.split(labels, [str(i) for i in range(len(labels))], tracks, VALIDATION)
+        return (~taken).nonzero()[:, 0], taken.nonzero()[:, 0]
     try:
         train, val = train_test_split(
             torch.arange(len(labels)).numpy(), test_size=VALIDATION, stratify=labels.numpy(), random_state=SPLIT_SEED
@@ -255,16 +288,18 @@ def _two_parts(name: str, labels: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(train), torch.from_numpy(val)
 
 
-def _read(name: str, folder: str | None, part: str, resolution: int | None) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    if name == "digits":
-        _check_no_folder(name, folder)
-        return _digits(part, resolution or SMALL)
-    if name in _CIFAR_FOLDER:
-        return _cifar(name, folder, part)
+def _read(name: str, folder: str | None, part: str, side: int, channels: int) -> tuple[Images, tuple[str, ...]]:
+    """The images of a part, those of several sizes at `side`, and the classes."""
     if name.startswith("npz:"):
         _check_no_folder(name, folder)
-        return arrays.read(Path(name.removeprefix("npz:")).expanduser(), part)
-    raise Error(f"dataset {name!r} is unknown; one of {', '.join(DATASETS)}")
+        pixels, labels, classes = arrays.read(Path(name.removeprefix("npz:")).expanduser(), part)
+    elif name in BUILT_IN:
+        if not BUILT_IN[name].folder:
+            _check_no_folder(name, folder)
+        pixels, labels, classes = built_in.read(name, folder, part, side)
+    else:
+        raise Error(f"dataset {name!r} is unknown; one of {', '.join(DATASETS)}")
+    return Images(torch.from_numpy(with_channels(pixels.numpy(), channels)), labels), classes
 
 
 def _interleaved(labels: Tensor) -> Tensor:
@@ -281,10 +316,10 @@ def _mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]
     Of more than COUNTED images in a file it is those of the first, in which the classes are as balanced as in all.
     """
     some = images.first(COUNTED) if isinstance(images.pixels, Stored) else images
-    counts = torch.zeros(3, 256, dtype=torch.int64)
+    counts = torch.zeros(images.channels, 256, dtype=torch.int64)
     for index in torch.arange(len(some)).split(CHUNK):
         pixels = some.take(index)
-        for channel in range(3):
+        for channel in range(images.channels):
             counts[channel] += torch.bincount(pixels[..., channel].flatten(), minlength=256)
     levels = torch.arange(256).double() / 255
     means, stds = [], []
@@ -292,37 +327,6 @@ def _mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]
         means.append(float((share * levels).sum()))
         stds.append(max(1e-3, float((share * (levels - means[-1]) ** 2).sum().sqrt())))
     return tuple(means), tuple(stds)
-
-
-def _digits(part: str, side: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits: Any = load_digits()
-    train, test = train_test_split(
-        torch.arange(len(digits.target)).numpy(), test_size=0.2, stratify=digits.target, random_state=SPLIT_SEED
-    )
-    index = torch.from_numpy(train if part == "train" else test)
-    levels = torch.from_numpy(digits.images).float()[index, None] / 16 * 255  # (N, 1, 8, 8)
-    large = functional.interpolate(levels, size=side, mode="bilinear").round().to(torch.uint8)
-    labels = torch.from_numpy(digits.target).long()[index]
-    return large.permute(0, 2, 3, 1).repeat(1, 1, 1, 3), labels, tuple(str(i) for i in range(10))
-
-
-def _cifar(name: str, folder: str | None, part: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    from torchvision.datasets import CIFAR10, CIFAR100
-
-    root = Path(folder).expanduser() if folder else cache_folder()
-    ways_out = f"give --data DIR, the folder that holds {_CIFAR_FOLDER[name]}/, or take --dataset digits"
-    try:
-        # torchvision checks every file's MD5, and downloads only where that fails.
-        with redirect_stdout(sys.stderr):  # older versions speak there, which is for results
-            kind = CIFAR10 if name == "cifar10" else CIFAR100
-            dataset = kind(root, train=part == "train", download=folder is None)
-    except (RuntimeError, OSError, EOFError) as error:
-        what = "is missing, truncated or changed (MD5)" if folder else f"cannot be downloaded ({error})"
-        raise Error(f"dataset {name} {what} in {root}; {ways_out}") from None
-    return torch.from_numpy(dataset.data), torch.tensor(dataset.targets), tuple(dataset.classes)
 
 
 def _folder(root: Path, resolution: int, reading: Reading) -> Data:
@@ -402,7 +406,7 @@ def _held(root: Path, resolution: int, reading: Reading, part: str) -> _Held:
     _check_classes(name, listing.classes)
     wanted = _wanted(listing, part)
     files = [listing.files[i] for i in wanted]
-    found = squares(root, files, _stored_side(resolution))
+    found = squares(root, files, _stored_side(resolution), channels=reading.channels)
     if not reading.skip_bad:
         check(found.broken, f" in {root}")
     labels = torch.tensor([listing.labels[i] for i in wanted])

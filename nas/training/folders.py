@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from nas.errors import Error
-from nas.training.pictures import is_hidden, is_picture, size
+from nas.networks.architecture import COLOUR
+from nas.training.pictures import is_hidden, is_picture, size_and_colour
 
 PARTS = ("train", "val", "test")
 CALLED = {  # folders that are parts and no classes
@@ -28,7 +29,7 @@ CALLED = {  # folders that are parts and no classes
 }  # fmt: skip
 VALIDATION, TEST = 0.15, 0.15  # of pictures without a split
 SPLIT_SEED = 0  # of the split only: every search of a dataset validates on the same images
-LOOKED_AT = 200  # pictures whose size is looked at
+LOOKED_AT = 200  # pictures whose sizes and colours are looked at
 SIDES = (224, 160, 128, 96, 64, 48, 32)  # that a folder's pictures are taken at where nothing is said
 LARGEST = 96  # of them: more takes hours on a CPU
 LABELS = "labels.csv"
@@ -186,16 +187,19 @@ def groups_of(listing: Listing, groups: str) -> list[str]:
     return found
 
 
-def natural_side(listing: Listing) -> tuple[int, int]:
-    """The side that pictures are taken at where nothing is said, and the median of their short sides."""
-    short = []
+def natural_form(listing: Listing) -> tuple[int, int, int]:
+    """The side and the channels that pictures are taken at where nothing is said, and the median of their short sides:
+    one channel where none of those that are looked at has a colour."""
+    short, coloured = [], False
     for name in listing.files[:: max(1, len(listing.files) // LOOKED_AT)]:
         try:
-            short.append(min(size((listing.root / name).read_bytes())))
+            width, height, has_colour = size_and_colour((listing.root / name).read_bytes())
         except (Error, OSError):  # said when all are read
             continue
+        short.append(min(width, height))
+        coloured |= has_colour
     middle = int(median(short)) if short else SIDES[-1]
-    return side_for(middle), middle
+    return side_for(middle), COLOUR if coloured or not short else 1, middle
 
 
 def side_for(short: int) -> int:

@@ -148,6 +148,7 @@ def train_epoch(
     rng = torch.Generator().manual_seed(derived_seed(seed, f"order {number}"))
     # Even batches: of a last one with a single image no batch norm can learn.
     order = torch.randperm(len(images), generator=rng).tensor_split(-(-len(images) // training.batch))
+    shares = data.class_weights(where)
     steps, total, begun_at, lr = len(order) * training.epochs, torch.zeros((), device=where), time.perf_counter(), 0.0
     for step, index in enumerate(order):
         lr = training.lr_at(number * len(order) + step, steps)
@@ -162,7 +163,7 @@ def train_epoch(
         )
         with precision(where):
             logits = model(x)
-            loss = functional.cross_entropy(logits, answers, label_smoothing=training.label_smoothing)
+            loss = functional.cross_entropy(logits, answers, shares, label_smoothing=training.label_smoothing)
             if teacher and plan.teacher:
                 loss = _distilled(loss, logits, _teacher_logits(teacher, x), plan.teacher)
         learner.optimiser.zero_grad(set_to_none=True)

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from nas.networks.architecture import COLOUR
 from nas.records.optimisers import Muon
 
 Parts: TypeAlias = Sequence[tuple[Sequence[nn.Parameter], float]]
@@ -54,7 +55,7 @@ def whole_kernels(model: nn.Module) -> list[Tensor]:
     return [
         layer.weight
         for layer in model.modules()
-        if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.in_channels > 3 and layer.bias is None
+        if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.in_channels > COLOUR and layer.bias is None
     ]
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from nas.errors import Error
 from nas.execution.environment import cores
+from nas.networks.architecture import COLOUR
 from nas.training.pictures import square
 
 Tell: TypeAlias = Callable[[int, int], None]
@@ -36,13 +37,13 @@ NAMED = 20  # broken files in an error
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Squares (n, side, side, 3) in a file. A copy of those asked for is read, and no more stays in memory."""
+    """Squares (n, side, side, channels) in a file. A copy of those asked for is read, and no more stays in memory."""
 
     file: Path
     shape: tuple[int, int, int, int]
 
     def take(self, rows: Tensor) -> Tensor:
-        """Squares `rows` (B,) -> (B, side, side, 3) uint8."""
+        """Squares `rows` (B,) -> (B, side, side, channels) uint8."""
         try:
             mapped = np.memmap(self.file, np.uint8, "r", shape=self.shape)
         except (OSError, ValueError):
@@ -67,15 +68,17 @@ def cache_folder() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "nas"
 
 
-def squares(root: Path, files: Sequence[str], side: int, tell: Tell = lambda *_: None) -> Squares:
+def squares(
+    root: Path, files: Sequence[str], side: int, tell: Tell = lambda *_: None, channels: int = COLOUR
+) -> Squares:
     """The pictures `files` below `root` as squares of `side` x `side`, from the cache, or decoded into it.
 
     Raises Error where the cache cannot be written.
     """
     folder = cache_folder() / "pictures"
-    shape = (len(files), side, side, 3)
+    shape = (len(files), side, side, channels)
     try:
-        name = state_of(root, files, side)
+        name = state_of(root, files, side, channels)
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / f"{name}.lock"):
             file, done = folder / f"{name}.u8", folder / f"{name}.json"
@@ -108,9 +111,9 @@ def check(broken: dict[str, str], where: str = "") -> None:
         )
 
 
-def state_of(root: Path, files: Sequence[str], side: int = 0) -> str:
+def state_of(root: Path, files: Sequence[str], side: int = 0, channels: int = COLOUR) -> str:
     """A digest of what squares of `side` are made of: the files' names, sizes and times."""
-    seen = hashlib.sha256(f"{VERSION} {side} {root.resolve()}".encode())
+    seen = hashlib.sha256(f"{VERSION} {side} {root.resolve()}{' gray' * (channels == 1)}".encode())
     for name in files:
         try:
             stat = os.stat(root / name)
@@ -163,7 +166,7 @@ def _decode(
             return "", str(error.strerror)
         digest = hashlib.sha256(content).hexdigest()[:16]
         try:
-            mapped[i] = square(content, shape[1])
+            mapped[i] = square(content, shape[1], shape[3])
         except Error as error:
             return digest, str(error)
         return digest, ""

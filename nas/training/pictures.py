@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import Error
+from nas.networks.architecture import COLOUR
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+LUMA = np.array([19_595, 38_470, 7_471], np.uint32)  # shares of red, green and blue, of 65,536
+_MODES = {1: "L", COLOUR: "RGB"}
 HIDDEN = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
@@ -31,26 +34,49 @@ def size(content: bytes) -> tuple[int, int]:
     return _opened(content, lambda image: _turned_size(image))  # type: ignore[no-any-return]
 
 
-def square(content: bytes, side: int) -> NDArray[np.uint8]:
-    """A picture (side, side, 3), from the content of its file. Raises Error with what is wrong with it."""
-    return _opened(content, lambda image: _square(image, side))  # type: ignore[no-any-return]
+def square(content: bytes, side: int, channels: int = COLOUR) -> NDArray[np.uint8]:
+    """A picture (side, side, channels), from the content of its file; of one channel it is gray. Raises Error with what
+    is wrong with it."""
+    return _opened(content, lambda image: _square(image, side, channels))  # type: ignore[no-any-return]
 
 
-def squared(image: Any, side: int) -> NDArray[np.uint8]:
+def squared(image: Any, side: int, channels: int = COLOUR) -> NDArray[np.uint8]:
     """The same of a picture that PIL has opened."""
     from PIL import Image, ImageOps
 
-    image = _eight_bits(ImageOps.exif_transpose(image))
+    image = _eight_bits(ImageOps.exif_transpose(image), _MODES[channels])
     width, height = image.size
     short = min(width, height)
     left, top = (width - short) // 2, (height - short) // 2
     middle = image.crop((left, top, left + short, top + short))
-    return np.asarray(middle.resize((side, side), Image.Resampling.BILINEAR))
+    return np.asarray(middle.resize((side, side), Image.Resampling.BILINEAR)).reshape(side, side, channels)
 
 
-def _square(image: Any, side: int) -> NDArray[np.uint8]:
-    image.draft("RGB", (2 * side, 2 * side))  # of a JPEG no more is decoded than is needed
-    return squared(image, side)
+def size_and_colour(content: bytes) -> tuple[int, int, bool]:
+    """Width and height of a picture, as it is shown, and whether it has colours. Raises Error where it is none."""
+    return _opened(content, lambda image: (*_turned_size(image), not is_gray(_square(image, 64, COLOUR))))  # type: ignore[no-any-return]
+
+
+def is_gray(pixels: NDArray[np.uint8]) -> bool:
+    """Whether pixels (..., channels) have no colour."""
+    return bool((pixels == pixels[..., :1]).all())
+
+
+def with_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """(..., 1 or 3) -> (..., channels): gray ones three times, or of colours the luma that PIL takes (ITU-R 601)."""
+    if pixels.shape[-1] == channels:
+        return pixels
+    if channels == COLOUR:
+        return pixels.repeat(COLOUR, axis=-1)
+    gray = np.empty((*pixels.shape[:-1], 1), np.uint8)
+    for i, image in enumerate(pixels):  # in whole numbers of 32 bits: all at once would take four times the memory
+        gray[i, ..., 0] = (image.astype(np.uint32) @ LUMA + (1 << 15)) >> 16
+    return gray
+
+
+def _square(image: Any, side: int, channels: int) -> NDArray[np.uint8]:
+    image.draft(_MODES[channels], (2 * side, 2 * side))  # of a JPEG no more is decoded than is needed
+    return squared(image, side, channels)
 
 
 def _turned_size(image: Any) -> tuple[int, int]:
@@ -69,8 +95,8 @@ def _opened(content: bytes, use: Any) -> Any:
         raise Error(said or type(error).__name__) from None
 
 
-def _eight_bits(image: Any) -> Any:
-    """`image` in RGB with 8 bits a level, on white where it is transparent."""
+def _eight_bits(image: Any, mode: str) -> Any:
+    """`image` in PIL's `mode`, with 8 bits a level, on white where it is transparent."""
     from PIL import Image
 
     if image.mode[0] in "IF":
@@ -78,8 +104,8 @@ def _eight_bits(image: Any) -> Any:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+        return Image.alpha_composite(white, image).convert(mode)
+    return image.convert(mode)
 
 
 def _levels(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:

@@ -31,7 +31,7 @@ def images_for(asked: Plan | TrainingPlan) -> Data:
     """What a search or a full training may see of its dataset, mirrored or not as it was asked."""
     side = asked.resolution if isinstance(asked, Plan) else asked.arch.resolution
     data = loaded(asked.dataset, asked.data, side, asked.reading)
-    return data if asked.flip else replace(data, flip=False)
+    return replace(data, flip=data.flip and asked.flip, balance=asked.balance)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def precision(where: torch.device) -> Any:
 
 
 def normalised(pixels: Tensor, data: Data) -> Tensor:
-    """(N, H, W, 3) uint8 -> (N, 3, H, W) float in channels_last, zero mean and unit variance over `data`."""
+    """(N, H, W, C) uint8 -> (N, C, H, W) float in channels_last, zero mean and unit variance over `data`."""
     mean = torch.tensor(data.mean, device=pixels.device) * 255
     std = torch.tensor(data.std, device=pixels.device) * 255
     return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
@@ -118,6 +118,7 @@ def train(
     begin, end = part
     steps = epochs * batches
     tail = max(1, round(recipe.tail * steps))
+    shares = data.class_weights(where)
     total, start = torch.zeros((), device=where), time.perf_counter()
     for epoch in range(epochs):
         for i, index in enumerate(torch.randperm(len(images), generator=rng).tensor_split(batches)):
@@ -130,7 +131,7 @@ def train(
                 group["lr"] = group.get("highest_lr", recipe.lr) * share
             batch = ready.drawn(index, rng)
             with precision(where):
-                loss = functional.cross_entropy(model(normalised(batch, data)), ready.labels[index.to(where)])
+                loss = functional.cross_entropy(model(normalised(batch, data)), ready.labels[index.to(where)], shares)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

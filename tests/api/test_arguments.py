@@ -34,6 +34,7 @@ RUN = {
     "resolution": [*LIMITED, 0, 7, 1024, 32.5],
     "groups": [3, "", r"(\d+)"],  # for folders alone
     "skip_bad": [*SWITCHES, True],
+    "channels": [*LIMITED, 0, 2, 4],
     "read": FUNCTIONS,
     "dataset": [*TEXTS, "cifar", "folder:", "folder:/no/such"],
     "data": PATHS[:-1],
@@ -55,6 +56,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "objective": [*TEXTS, "macs", "accuracy,speed"],
             "sampler": [*TEXTS, "luck", "no.module:S", "optuna:create_study"],
             "reproducible": [3, "yes", []],
+            "balance": SWITCHES,
             "rungs": [*NUMBERS, 0, 2],  # 2: only for an evaluate
             "wave": [*LIMITED, 0],
             "cost": [*FUNCTIONS, lambda: 1, lambda network: math.nan, lambda network: "1", lambda network: -1],
@@ -94,6 +96,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "dataset": [3, b"", [], "", "cifar", "folder:/no/such"],
             "recipe": [*TEXTS, "slow"],
             "epochs": [*LIMITED, 0],
+            "balance": SWITCHES,
             "decay": [3, "", "some"],
             "seeds": [*NUMBERS, 0],
             "all_images": SWITCHES,
@@ -161,7 +164,13 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
     ),
     "profile": (
         {"network": "lowres-mobilenet"},
-        {"network": NETWORKS, "resolution": [*LIMITED, 0], "classes": [*LIMITED, 0], "check": SWITCHES},
+        {
+            "network": NETWORKS,
+            "resolution": [*LIMITED, 0],
+            "classes": [*LIMITED, 0],
+            "channels": [*LIMITED, 0, 2],
+            "check": SWITCHES,
+        },
     ),
     "diagram": ({"network": "lowres-mobilenet"}, {"network": NETWORKS, "to": [*PATHS, "picture.gif"]}),
     "anchors": ({}, {"resolution": [*LIMITED, 0]}),

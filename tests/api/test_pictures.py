@@ -83,7 +83,7 @@ def test_from_a_folder_to_files(photographs: Path, here: Path) -> None:
     right = [one.classes[0][0] == Path(one.file).parent.name for one in trained_says]
     assert sum(right) > 40
 
-    with pytest.raises(Error, match="resolution, groups and skip_bad are for a dataset"):
+    with pytest.raises(Error, match="resolution, channels, groups, skip_bad and balance are for a dataset"):
         nas.search(TINY, evaluate=lambda network, rung: 1.0, resolution=64)
     again = nas.train(here / "searched", f"folder:{photographs}", epochs=1, workers=1, run=here / "again")
     assert again.training_plan.reading == plan.reading  # tested as it was found

@@ -285,12 +285,18 @@ def test_a_front_keeps_more_of_each_wave() -> None:
 
 
 def test_the_rungs_of_a_small_dataset_have_steps_enough() -> None:
+    """Where images are few, in smaller batches first, then by being seen again."""
     assert filled(PROXY, 40_000, 10_000) == PROXY
     digits = filled(PROXY, 1_149, 288)
     assert [(rung.images, rung.epochs, rung.val_images) for rung in digits.rungs] == [
-        (1_149, epochs, 288) for epochs in (1, 2, 3)
+        (1_149, epochs, 288) for epochs in (2, 2, 3)
     ]
-    assert RUNG_STEPS <= 1_149 / digits.batch < RUNG_STEPS + 2
+    assert (digits.batch, digits.lr) == (16, PROXY.lr / 2)  # the square root of a quarter
+    for images in (1, 7, 100, 1_149, 3_000, 9_000):
+        recipe = filled(PROXY, images, 1)
+        assert all(rung.epochs * math.ceil(rung.images / recipe.batch) >= RUNG_STEPS for rung in recipe.rungs)
+    assert filled(PROXY, 5_000, 1).batch == 5_000 // RUNG_STEPS  # and none is seen again
+    assert [rung.epochs for rung in filled(PROXY, 5_000, 1).rungs] == [1, 2, 3]
 
 
 @given(st.integers(2, 400))

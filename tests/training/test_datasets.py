@@ -11,7 +11,7 @@ from PIL import Image
 
 from nas.errors import Notice
 from nas.records.plan import Reading
-from nas.training.datasets import Images, load, load_test, natural_resolution, resized
+from nas.training.datasets import Images, load, load_test, natural_form, resized
 
 CIFAR = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -118,8 +118,8 @@ def test_tampered_cifar(tmp_path: Path) -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(ValueError, match=r"'mnist' is unknown; one of digits, cifar10, cifar100, folder:PATH"):
-        load("mnist")
+    with pytest.raises(ValueError, match=r"'imagenet' is unknown; one of digits, cifar10, cifar100, mnist,"):
+        load("imagenet")
 
 
 @pytest.mark.skipif(not (CIFAR / "cifar-10-batches-py").is_dir(), reason="CIFAR-10 is not on this disk")
@@ -260,10 +260,10 @@ def test_too_few_pictures_for_a_split(tmp_path: Path) -> None:
 def test_a_size_that_fits_the_pictures(tmp_path: Path) -> None:
     for side, taken in ((20, 32), (50, 48), (100, 96), (700, 96)):
         colours(tmp_path / str(side), ["a", "b"], 12, side)
-        assert natural_resolution(f"folder:{tmp_path / str(side)}")[0] == taken
+        assert natural_form(f"folder:{tmp_path / str(side)}")[0] == taken
     data = load(f"folder:{tmp_path / '100'}")
     assert (data.resolution, data.train.side, round(data.share, 3)) == (96, 110, 0.873)
-    assert "pictures of about 100 pixels are taken at 96x96" in natural_resolution(f"folder:{tmp_path / '100'}")[1]
+    assert "pictures of about 100 pixels are taken at 96x96" in natural_form(f"folder:{tmp_path / '100'}")[2]
 
 
 def test_other_sizes_of_a_built_in_dataset() -> None:

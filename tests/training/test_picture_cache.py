@@ -86,9 +86,9 @@ def test_killed_on_the_way_it_goes_on(pictures: tuple[Path, list[str]]) -> None:
     decoded: list[int] = []
     whole = picture_cache.square
 
-    def counted(content: bytes, side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def counted(content: bytes, side: int, channels: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         decoded.append(side)
-        return whole(content, side)
+        return whole(content, side, channels)
 
     picture_cache.square = counted
     heard: list[int] = []

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nas.errors import Error
-from nas.training.pictures import is_hidden, is_picture, size, square
+from nas.training.pictures import is_hidden, is_picture, size_and_colour, square
 
 
 def content(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
@@ -56,7 +56,7 @@ def test_the_camera_says_how_it_was_held(orientation: int, top_left: list[int], 
     stored = content(image, "PNG", exif=exif)
     found = square(stored, 32)
     assert found[0, 0].tolist() == top_left and found[0, -1].tolist() == top_right
-    assert size(stored) == ((40, 80) if orientation >= 5 else (80, 40))
+    assert size_and_colour(stored)[:2] == ((40, 80) if orientation >= 5 else (80, 40))
 
 
 def test_sixteen_bits_become_eight() -> None:
