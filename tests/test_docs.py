@@ -14,7 +14,7 @@ from nas.networks.architecture import cost
 from nas.networks.blocks import BLOCKS
 from nas.networks.profile import status
 from nas.networks.space import size
-from nas.records.datasets import DATASETS
+from nas.records.datasets import BUILT_IN, DATASETS
 from nas.records.recipes import TRAINING_RECIPES
 from nas.records.results import FORMATS
 from search_spaces import ANCHORS, SPACES
@@ -41,6 +41,11 @@ def anchor_rows() -> list[str]:
 
 
 TABLES = {  # by a table's first line: its rows
+    "| name | what it is | images | classes | taken at | mirrored |": [
+        f"| `{name}` | {one.title} | {one.images:,} | {one.classes} | {one.side}x{one.side}x{one.channels} "
+        f"| {'yes' if one.flip else 'no'} |"
+        for name, one in BUILT_IN.items()
+    ],
     "| anchor | input/classes | params | MACs | paper: params, FLOPs | status | source |": anchor_rows(),
     "| block kind | what it is |": [
         f"| `{kind}` | {(block.__doc__ or '').partition(chr(10))[0]} |" for kind, block in BLOCKS.items()
@@ -129,7 +134,7 @@ def test_python_examples_run_as_they_stand(name: str) -> None:
 def test_every_dataset_is_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         app(["search", "--help"])
-    shown = capsys.readouterr().out
+    shown = re.sub(r"[\s│]", "", capsys.readouterr().out)  # names may be broken at their hyphens
     assert all(name in shown for name in DATASETS)
 
 

@@ -7,6 +7,7 @@ import typer
 
 from nas.cli.errors import interruptible, keeping, named_run, only_how
 from nas.cli.options import Balance, Channels, Data, Groups, NoFlip, Resolution, SkipBad
+from nas.records.datasets import DATASETS
 from nas.records.run_folder import Run
 
 HOW = (
@@ -29,7 +30,7 @@ def search(
             "what that network costs, 0.8xANCHOR:ms; join with commas or repeat."
         ),
     ] = None,
-    dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, folder:PATH or npz:FILE.")] = "digits",
+    dataset: Annotated[str, typer.Option(help=f"{', '.join(DATASETS)}.")] = "digits",
     data: Data = None,
     resolution: Resolution = None,
     no_flip: NoFlip = False,
@@ -170,7 +171,7 @@ def calibrate(
     budget: Annotated[
         list[str] | None, typer.Option(help="Limits that the networks keep, as given to nas search.")
     ] = None,
-    dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100, folder:PATH or npz:FILE.")] = "digits",
+    dataset: Annotated[str, typer.Option(help=f"{', '.join(DATASETS)}.")] = "digits",
     data: Data = None,
     resolution: Resolution = None,
     no_flip: NoFlip = False,

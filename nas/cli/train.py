@@ -8,6 +8,7 @@ import typer
 
 from nas.cli.errors import fail, keeping, named_run, only_how, refusing, written
 from nas.cli.options import Balance, Channels, Data, Groups, NoFlip, SkipBad
+from nas.records.datasets import DATASETS
 from nas.records.results import USUAL
 from nas.records.run_folder import Run
 
@@ -19,7 +20,7 @@ def train(
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="digits, cifar10, cifar100, folder:PATH, npz:FILE; by default the search's."),
+        typer.Option(help=f"{', '.join(DATASETS)}; by default the search's."),
     ] = None,
     data: Data = None,
     resolution: Annotated[

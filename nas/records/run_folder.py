@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nas.errors import Error
+from nas.networks.architecture import COLOUR
 from nas.records.atomic_files import append_line, drop_torn_line, lines_of, put_whole, values_of
 from nas.records.plan import Plan
 from nas.records.recipes import TrainingPlan
@@ -259,6 +260,8 @@ def read_best(run: Run, trials: Sequence[Trial]) -> Trial | None:
         network = json.loads(run.best_arch.read_text())
     except (OSError, ValueError):
         return None
+    if isinstance(network, dict) and "stages" in network:
+        network = {"channels": COLOUR, **network}  # not said before images could be gray
     return next((trial for trial in trials if trial.state == "complete" and to_data(trial.arch) == network), None)
 
 

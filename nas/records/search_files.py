@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from nas.errors import Error
+from nas.networks.architecture import COLOUR
 from nas.networks.space import Choices
 from nas.records.atomic_files import append_line, lines_of, values_of
 from nas.records.plan import Plan
@@ -69,7 +70,9 @@ def read_warm_start(run: Run, plan: Plan, restore: Restore = restored) -> list[T
 
 def digest_of(trials: Sequence[Trial]) -> str:
     """Of what is known from an earlier search."""
-    return hashlib.sha256("".join(to_json(trial, own=repr) for trial in trials).encode()).hexdigest()[:12]
+    text = "".join(to_json(trial, own=repr) for trial in trials)
+    as_before = text.replace(f', "channels": {COLOUR}}}', "}")  # not said before images could be gray
+    return hashlib.sha256(as_before.encode()).hexdigest()[:12]
 
 
 def append_trial(run: Run, trial: Trial) -> None:

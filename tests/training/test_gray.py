@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nas.api.loading import search_run
 from nas.errors import Error
 from nas.models.counting import count
 from nas.models.torch_model import build
@@ -16,12 +17,14 @@ from nas.networks.architecture import cost
 from nas.networks.sizes import for_images
 from nas.networks.space import decode, encode, fitted
 from nas.records.plan import Reading
+from nas.records.search_files import digest_of
 from nas.training.arrays import kept
 from nas.training.datasets import load, load_test, natural_form
 from nas.training.pictures import square, with_channels
 from search_spaces import ANCHORS, LOWRES
 
 GRAY = Reading(channels=1)
+RUNS = Path(__file__).parents[2] / "runs"
 
 
 def saved(root: Path, mode: str, number: int = 10, side: int = 12) -> Path:
@@ -171,3 +174,10 @@ def test_classes_count_alike(tmp_path: Path) -> None:
     assert weights is not None and load(f"npz:{file}").class_weights(torch.device("cpu")) is None
     counted = torch.bincount(data.train.labels) * weights
     assert counted[0] == pytest.approx(float(counted[1])) and float(counted.sum()) == pytest.approx(len(data.train))
+
+
+def test_what_was_known_before_is_known_now() -> None:
+    """Runs of 0.21 hold a digest of trials, and a best network, in which nothing says how many channels there are."""
+    one = search_run(RUNS / "cifar10-seed-1")[0]
+    assert digest_of(one.trials) == "74e9d633c075"
+    assert one.best is not None and one.best.arch.channels == 3
