@@ -102,7 +102,7 @@ def export(
     ],
     weights: Annotated[Path | None, typer.Option(help="Weights of that architecture, as safetensors.")] = None,
     formats: Annotated[
-        str, typer.Option(help="python, onnx, onnx-int8, pt2, executorch; joined with commas.")
+        str, typer.Option(help="python, onnx, onnx-pixels, onnx-int8, pt2, executorch; joined with commas.")
     ] = ",".join(USUAL),
     to: Annotated[
         Path | None, typer.Option(help="Folder to write; by default export/ in the training's, or beside the weights.")

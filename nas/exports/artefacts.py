@@ -20,7 +20,7 @@ from nas.execution.command import commanded
 from nas.exports import verification
 from nas.exports.model_card import card
 from nas.exports.quantization import int8_bytes
-from nas.models.onnx_graph import Array, onnx_bytes
+from nas.models.onnx_graph import Array, onnx_bytes, with_preparation
 from nas.models.source_code import python_source, renamed
 from nas.models.torch_model import build
 from nas.models.weights import packed, put
@@ -117,6 +117,7 @@ def write_formats(
     put(model, tensors, "the weights")
     model.eval()
     preprocessing = {"input": "(pixels / 255 - mean) / std", "layout": "NCHW", "resolution": info.arch.resolution}
+    preprocessing |= {"channels": info.arch.channels}
     preprocessing |= {"share": info.share} if info.share < 1 else {}
     preprocessing |= {"mean": info.mean, "std": info.std, "classes": info.classes}
     (staging / PREPROCESS).write_text(json.dumps(preprocessing, indent=1) + "\n")
@@ -144,7 +145,8 @@ def write_formats(
             ]
             output = commanded([*command, str(seconds), str(plain)], b"", LIMIT + seconds)
             answer = json.loads(output.decode().strip().splitlines()[-1])
-            artefact = _compared(form, files, staging, torch.from_numpy(np.load(answers)), wanted, test, answer)
+            right = wanted.softmax(1) if form == "onnx-pixels" else wanted
+            artefact = _compared(form, files, staging, torch.from_numpy(np.load(answers)), right, test, answer)
             _check_artefact(artefact, top1, int8_loss)
             artefacts.append(artefact)
         except OSError:
@@ -182,7 +184,7 @@ class _Maker:
         match form:
             case "python":
                 info = self.info
-                source = python_source(arch, self.about, info.classes, info.mean, info.std, WEIGHTS)
+                source = python_source(arch, self.about, info.classes, info.mean, info.std, WEIGHTS, info.share)
                 (staging / name).write_text(source)
                 names = renamed(arch)
                 weights = {
@@ -193,6 +195,8 @@ class _Maker:
                 (staging / WEIGHTS).write_bytes(packed(weights, {}))  # under other names than nas trains with
             case "onnx":
                 (staging / name).write_bytes(self.onnx())
+            case "onnx-pixels":
+                (staging / name).write_bytes(with_preparation(self.onnx(), self.info.mean, self.info.std))
             case "onnx-int8":
                 pixels = self.calibration.all().numpy()
                 batches = [
@@ -206,9 +210,10 @@ class _Maker:
                 (staging / name).write_bytes(lowered(self.model, arch))
 
     def onnx(self) -> bytes:
-        """The ONNX graph, with how images are prepared as its metadata."""
+        """The ONNX graph; its metadata say how images are prepared, as one text and one by one, and the classes."""
         arrays: dict[str, Array] = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
-        return onnx_bytes(self.info.arch, arrays, {PREPROCESS: json.dumps(self.preprocessing)})
+        said = {name: json.dumps(value) for name, value in self.preprocessing.items()}
+        return onnx_bytes(self.info.arch, arrays, {PREPROCESS: json.dumps(self.preprocessing), **said})
 
 
 def exported(model: fx.GraphModule, arch: Arch) -> bytes:

@@ -9,12 +9,16 @@ from nas.records.results import FORMATS, Export, TrainingResult
 
 SNIPPETS = {
     "python": """from model import CLASSES, load, preprocess
-network = load()  # pixels: a uint8 tensor (N, {side}, {side}, 3)
+network = load()  # pixels: uint8 (N, height, width, {channels}); or the name of a picture file
 print(CLASSES[network(preprocess(pixels)).argmax(1)[0]])""",
     "onnx": """import json, onnxruntime
 said, session = json.load(open("preprocess.json")), onnxruntime.InferenceSession("{file}")
 images = ((pixels / 255 - said["mean"]) / said["std"]).transpose(0, 3, 1, 2).astype("float32")  # pixels: numpy uint8
 print(said["classes"][session.run(None, {{"image": images}})[0].argmax(1)[0]])""",
+    "onnx-pixels": """import json, onnxruntime
+session = onnxruntime.InferenceSession("{file}")  # pixels: numpy uint8 (N, {side}, {side}, {channels})
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+print(classes[session.run(None, {{"pixels": pixels}})[0].argmax(1)[0]])""",
     "executorch": """import json, torch; from executorch.runtime import Runtime
 said, network = json.load(open("preprocess.json")), Runtime.get().load_program("{file}").load_method("forward")
 images = ((pixels / 255 - torch.tensor(said["mean"])) / torch.tensor(said["std"])).permute(0, 3, 1, 2)  # pixels: uint8
@@ -52,7 +56,8 @@ def card(name: str, found: str, export: Export, plan: TrainingPlan | None, outco
 
 def snippet(form: str, arch: Arch) -> str:
     """How a file of that format is loaded and called, beside it, with `pixels` at hand."""
-    return SNIPPETS[form.partition("-")[0]].format(side=arch.resolution, file=FORMATS[form][0])
+    text = SNIPPETS.get(form) or SNIPPETS[form.partition("-")[0]]
+    return text.format(side=arch.resolution, channels=arch.channels, file=FORMATS[form][0])
 
 
 def _layers(arch: Arch) -> list[dict[str, object]]:

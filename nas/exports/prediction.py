@@ -13,6 +13,7 @@ from nas.errors import Error
 from nas.exports.artefacts import DONE, PREPROCESS
 from nas.exports.verification import opened, prepared
 from nas.models.weights import put
+from nas.networks.architecture import COLOUR
 from nas.records.results import FORMATS, Prediction
 from nas.training.datasets import middle
 from nas.training.full_training import TrainedNetwork
@@ -35,8 +36,8 @@ def of_weights(trained: TrainedNetwork) -> tuple[Answer, dict[str, Any]]:
             logits: NDArray[np.float32] = model(torch.from_numpy(images).to(where)).cpu().numpy()
         return logits
 
-    said = {"resolution": info.arch.resolution, "share": info.share, "mean": info.mean, "std": info.std}
-    return answer, {**said, "classes": info.classes}
+    form = {"resolution": info.arch.resolution, "channels": info.arch.channels, "share": info.share}
+    return answer, {**form, "mean": info.mean, "std": info.std, "classes": info.classes}
 
 
 def of_export(folder: Path) -> tuple[Answer, dict[str, Any]]:
@@ -64,7 +65,7 @@ def predictions(
     stored = round(side / said.get("share", 1.0))
     for file in files:
         try:
-            picture = square(file.read_bytes(), stored)
+            picture = square(file.read_bytes(), stored, said.get("channels", COLOUR))
         except (Error, OSError) as error:
             broken[str(file)] = str(error.strerror if isinstance(error, OSError) else error)
             continue

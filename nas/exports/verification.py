@@ -2,10 +2,10 @@
 
     python verification.py FORMAT FILE IMAGES ANSWERS SECONDS [REFERENCE]
 
-FORMAT is python, onnx, onnx-int8, pt2 or executorch. IMAGES: uint8 images (N, height, width, 3) as .npy; they are
-prepared as preprocess.json beside FILE says, and the logits are written to ANSWERS. Prints one line of JSON: the
-runtime, and the figures of agent.py for one image on one thread, in turn with the graph REFERENCE; without REFERENCE or
-seconds, and for executorch, whose threads cannot be set from here, no figures.
+FORMAT is python, onnx, onnx-pixels, onnx-int8, pt2 or executorch. IMAGES: uint8 images (N, height, width, channels) as
+.npy; they are prepared as preprocess.json beside FILE says, and the logits are written to ANSWERS; of onnx-pixels,
+which prepares them itself, the scores. Prints one line of JSON: the runtime, and the figures of agent.py for one image
+on one thread, in turn with the graph REFERENCE; without REFERENCE or seconds, and for the formats UNTIMED, no figures.
 """
 
 import importlib.util
@@ -18,6 +18,7 @@ from typing import Any
 import numpy
 
 BATCH = 100
+UNTIMED = "executorch", "onnx-pixels"  # takes as many threads as it likes; is model.onnx but for its ends
 
 Network = Callable[[Any], Any]
 
@@ -69,7 +70,7 @@ def module(file: Path) -> Any:
 
 
 def prepared(pixels: Any, preprocessing: dict[str, Any]) -> Any:
-    """Images as the network takes them: float32 (N, 3, height, width)."""
+    """Images as the network takes them: float32 (N, channels, height, width)."""
     scaled = (pixels / numpy.float32(255) - numpy.float32(preprocessing["mean"])) / numpy.float32(preprocessing["std"])
     return numpy.ascontiguousarray(scaled.transpose(0, 3, 1, 2), numpy.float32)
 
@@ -81,10 +82,11 @@ def main() -> None:
     preprocessing = json.loads(Path(file).with_name("preprocess.json").read_text())
     pixels = numpy.load(images, mmap_mode="r")
     run, runtime = opened(form, Path(file))
-    parts = [run(prepared(pixels[i : i + BATCH], preprocessing)) for i in range(0, len(pixels), BATCH)]
+    batches = (pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH))
+    parts = [run(batch if form == "onnx-pixels" else prepared(batch, preprocessing)) for batch in batches]
     numpy.save(answers, numpy.concatenate(parts))
     figures: dict[str, Any] = {}
-    if reference and float(seconds) and form != "executorch":  # which takes as many threads as it likes
+    if reference and float(seconds) and form not in UNTIMED:
         agent = module(Path(__file__).parents[1] / "execution" / "agent.py")
         one = prepared(numpy.random.default_rng(0).integers(0, 256, (1, *pixels.shape[1:]), numpy.uint8), preprocessing)
 

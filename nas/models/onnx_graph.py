@@ -71,6 +71,31 @@ def onnx_bytes(
     return content
 
 
+def with_preparation(content: bytes, mean: Sequence[float], std: Sequence[float]) -> bytes:
+    """The graph of that file with what comes before and after it inside: uint8 "pixels" (batch, resolution, resolution,
+    channels) to "scores" (batch, classes), which are shares of 1."""
+    model = onnx.load_from_string(content)
+    image, logits = model.graph.input.pop(), model.graph.output.pop()
+    _, channels, side, _ = (dim.dim_value for dim in image.type.tensor_type.shape.dim)
+    before = [helper.make_node("Cast", ["pixels"], ["pixels.float"], to=TensorProto.FLOAT)]
+    for kind, name, value in (("Div", "scaled", [255]), ("Sub", "centred", mean), ("Div", "normalised", std)):
+        constant, out = f"pixels.{name}.by", f"pixels.{name}"
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), constant))
+        before.append(helper.make_node(kind, [before[-1].output[0], constant], [out]))
+    before.append(helper.make_node("Transpose", [before[-1].output[0]], [image.name], perm=(0, 3, 1, 2)))
+    after = helper.make_node("Softmax", [logits.name], ["scores"], axis=1)
+    nodes = [*before, *model.graph.node, after]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", side, side, channels])
+    classes = logits.type.tensor_type.shape.dim[1].dim_value
+    model.graph.input.append(pixels)
+    model.graph.output.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", classes]))
+    onnx.checker.check_model(model)
+    whole: bytes = model.SerializeToString()
+    return whole
+
+
 def random_weights(nodes: Graph, seed: int) -> dict[str, Array]:
     """Weights by the names of the built model's state dict, of a size that keeps activations near 1."""
     rng = np.random.default_rng(seed)

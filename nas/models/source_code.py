@@ -43,52 +43,133 @@ def shuffled(x, groups):
     return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 '''
 ENDS = '''
-def preprocess(pixels):
-    """uint8 images (N, height, width, 3) as the network takes them: (N, 3, height, width), normalised."""
+def preprocess(picture):
+    """What the network takes, (N, CHANNELS, RESOLUTION, RESOLUTION), of a picture: a file, one of PIL's, or its pixels,
+    uint8 (height, width, channels), and of N such (N, height, width, channels).
+
+    Pixels of the network's own size are taken as they are; of all else `square` takes the middle.
+    """
+    if isinstance(picture, (str, Path)) or hasattr(picture, "convert"):
+        pixels = square(picture)[None]
+    else:
+        pixels = picture if torch.is_tensor(picture) else torch.tensor(picture)
+        if pixels.dtype != torch.uint8 or pixels.ndim not in (3, 4):
+            found = f"{pixels.dtype} {tuple(pixels.shape)}"
+            raise ValueError(f"pixels must be uint8 (N, height, width, channels), got {found}")
+        pixels = pixels if pixels.ndim == 4 else pixels[None]
+        if pixels.shape[1:] != (RESOLUTION, RESOLUTION, CHANNELS):
+            from PIL import Image
+
+            pixels = torch.stack([square(Image.fromarray(one.squeeze(-1).numpy())) for one in pixels])
     return ((pixels / 255 - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2)
 
 
-def load(file=Path(__file__).with_name("{weights}")):
+def square(picture):
+    """The middle of a picture, a file or of PIL's, as pixels (RESOLUTION, RESOLUTION, CHANNELS); needs Pillow.
+
+    It is turned as its camera says, and white where it is transparent.
+    """
+    import numpy
+    from PIL import Image, ImageOps
+
+    mode = "L" if CHANNELS == 1 else "RGB"
+    if not hasattr(picture, "convert"):
+        with Image.open(picture) as image:
+            image.draft(mode, (2 * STORED, 2 * STORED))  # of a JPEG no more is decoded than is needed
+            return square(image)
+    image = ImageOps.exif_transpose(picture)
+    if image.mode[0] in "IF":  # 16 bits a level, or floats in 0 to 1
+        levels = numpy.asarray(image)
+        image = Image.fromarray((levels * 255 if image.mode == "F" else levels / 257).round().astype("uint8"))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image, short = image.convert(mode), min(image.size)
+    left, top = (image.width - short) // 2, (image.height - short) // 2
+    image = image.crop((left, top, left + short, top + short)).resize((STORED, STORED), Image.Resampling.BILINEAR)
+    pixels, begin = numpy.array(image).reshape(STORED, STORED, CHANNELS), (STORED - RESOLUTION) // 2
+    return torch.from_numpy(pixels)[begin : begin + RESOLUTION, begin : begin + RESOLUTION]
+
+
+def check(images):
+    """Raises ValueError where images are of another size than the network was made for."""
+    if images.shape[1:] != (CHANNELS, RESOLUTION, RESOLUTION):
+        size, found = f"{CHANNELS}, {RESOLUTION}, {RESOLUTION}", tuple(images.shape)
+        raise ValueError(f"images must be (N, {size}), which preprocess makes of any picture, got {found}")
+
+
+def load(file=Path(__file__).with_name(WEIGHTS)):
     """The trained network, its weights read from a safetensors file."""
     content = Path(file).read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
-    weights = {{}}
+    weights = {}
     for name, entry in json.loads(content[8:start]).items():
         if name != "__metadata__":
             begin, end = entry["data_offsets"]
-            kind = {{"F32": torch.float32, "I64": torch.int64}}[entry["dtype"]]
+            kind = {"F32": torch.float32, "I64": torch.int64}[entry["dtype"]]
             raw = bytearray(content[start + begin : start + end])
             weights[name] = torch.frombuffer(raw, dtype=kind).reshape(entry["shape"])
     network = Network()
     network.load_state_dict(weights)
     return network.eval()
+
+
+@torch.no_grad()
+def main(files):
+    """Prints the likeliest classes of each picture; how many cannot be read."""
+    network, unread = load(), 0
+    for file in files:
+        try:
+            images = preprocess(file)
+        except (OSError, SyntaxError, ValueError) as error:  # of broken files
+            print(f"{file} cannot be read: {error}", file=sys.stderr)
+            unread += 1
+            continue
+        shares, places = network(images)[0].softmax(0).topk(min(5, len(CLASSES)))
+        best = zip(places.tolist(), shares.tolist())
+        print(f"{file}: " + ", ".join(f"{CLASSES[i]} {100 * share:.1f} %" for i, share in best))
+    return unread
+
+
+if __name__ == "__main__":
+    sys.exit(min(1, main(sys.argv[1:])) if sys.argv[1:] else "name pictures: python model.py photo.jpg")
 '''
 
 
 def python_source(
-    arch: Arch, about: str, classes: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...], weights: str
+    arch: Arch,
+    about: str,
+    classes: tuple[str, ...],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    weights: str,
+    share: float = 1.0,
 ) -> str:
-    """A module with `Network`, `load`, `preprocess`, CLASSES, MEAN and STD.
+    """A module with `Network`, `load`, `preprocess`, and the constants that these need; as a program it says what
+    pictures show.
 
-    `about`: the first line of its docstring. `weights`: the file beside it that `load` reads; see `renamed`.
+    `about`: the first line of its docstring. `weights`: the file beside it that `load` reads; see `renamed`. `share`:
+    of a picture's short side, the middle that is seen.
     """
     layers = walk(arch)
     named = _classes(layers)
     spent = cost(arch)
     uses = {type(node.op) for layer in layers for node in wired(layer.place)[0]}
     side = arch.resolution
+    shape = f"N, {arch.channels}, {side}, {side}"
     about = " ".join(
         about.replace("\\", "/").replace('"', "'").split()
     )  # it stands in a docstring, and may hold anything
     head = [
         f'"""{about}',
         "",
-        f"Network {arch_id(arch)}: images (N, 3, {side}, {side}) to logits (N, {arch.classes}); {spent.macs:,}",
+        f"Network {arch_id(arch)}: images ({shape}) to logits (N, {arch.classes}); {spent.macs:,}",
         f"multiply-accumulates of convolutions and linear layers for one image, {spent.params:,} parameters.",
-        "Written by nas; needs torch and nothing else.",
+        "Written by nas; needs torch and nothing else, and Pillow to read pictures: python model.py photo.jpg",
         '"""',
         "",
         "import json",
+        "import sys",
         "from pathlib import Path",
         "",
         "import torch",
@@ -98,6 +179,9 @@ def python_source(
         f"CLASSES = {classes!r}",
         f"MEAN = {mean!r}  # a channel, of pixels in [0, 1]",
         f"STD = {std!r}",
+        f"RESOLUTION, CHANNELS = {side}, {arch.channels}  # of the images that the network takes",
+        f"STORED = {round(side / share)}  # pixels a side that pictures are brought to; of these the middle is seen",
+        f"WEIGHTS = {weights!r}",
         "",
     ]
     text = "\n".join(head)
@@ -112,7 +196,7 @@ def python_source(
             written.add(name)
             text += "\n\n" + _class(name, layer)
     text += "\n\n" + _network(arch, layers, named)
-    return text + "\n" + ENDS.format(weights=weights)
+    return text + "\n" + ENDS
 
 
 def renamed(arch: Arch) -> dict[str, str]:
@@ -244,6 +328,7 @@ def _network(arch: Arch, layers: tuple[Layer, ...], named: Mapping[str, str]) ->
     lines += ["    def __init__(self):", "        super().__init__()"]
     lines += [f"        self.{_plain(layer.name)} = {named[layer.name]}()" for layer in layers]
     lines += ["", "    def forward(self, images):"]
+    lines += ["        check(images)"]
     last = {source: i for i, layer in enumerate(layers) for source in layer.reads}
     outs = ["x" if last.get(i, i + 1) == i + 1 else _plain(layer.name) for i, layer in enumerate(layers)]
     for i, layer in enumerate(layers):

@@ -11,11 +11,15 @@ from nas.records.timing import Latency
 FORMATS = {
     "python": ("model.py", "plain torch code for this network alone, weights in safetensors beside it"),
     "onnx": ("model.onnx", "for onnxruntime and most others; batch norm folded, any batch"),
-    "onnx-int8": ("model-int8.onnx", "the same with int8 weights and activations, calibrated on training images"),
+    "onnx-pixels": (
+        "model-pixels.onnx",
+        "the same, uint8 pixels (batch, height, width, channels) in, scores out",
+    ),
+    "onnx-int8": ("model-int8.onnx", "model.onnx with int8 weights and activations, calibrated on training images"),
     "pt2": ("model.pt2", "torch.export; batch norm folded, any batch"),
     "executorch": ("model.pte", "for ExecuTorch on phones and boards, by XNNPACK; one image at a time"),
 }
-USUAL = ("python", "onnx", "onnx-int8", "pt2")
+USUAL = ("python", "onnx", "onnx-pixels", "onnx-int8", "pt2")
 """Those that need nothing but what nas needs itself."""
 
 

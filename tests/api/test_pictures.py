@@ -5,6 +5,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -128,3 +130,32 @@ def test_other_sizes_of_cifar_and_digits_are_searched(here: Path) -> None:
         nas.search(budget="2MFLOPs", dataset="digits", skip_bad=True)
     trained = nas.train("tailored-mobilenetv2", "digits", resolution=16, epochs=1, workers=1, run=here / "digits")
     assert trained.training_plan.arch.resolution == 16 and trained.outcome.test_images == 360
+
+
+@pytest.mark.usefixtures("quick")
+def test_gray_images_stay_gray_to_the_last_file(here: Path) -> None:
+    """As Fashion-MNIST is: searched, trained, exported and predicted with one channel, which nobody asked for."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    pixels = (rng.integers(0, 60, (200, 28, 28)) + 150 * labels[:, None, None]).astype(np.uint8)
+    dataset = nas.images(pixels, labels, classes=["dark", "bright"])
+    found = nas.search(
+        TINY, "lowres-mobilenet", dataset=dataset, anchors=(), trials=2, workers=1, run=here / "searched"
+    )
+    assert found.plan.reading.channels == 1 and {trial.arch.channels for trial in found.trials} == {1}
+    baseline = nas.profile("lowres-mobilenet", 28, 2, 1)
+    assert found.plan.budget.macs == nas.cost(baseline.arch).macs  # the gray one's
+    trained = nas.train(here / "searched", epochs=4, workers=1, balance=True, run=here / "trained")
+    assert trained.training_plan.arch.channels == 1 and trained.outcome.tested[0].top1 > 90
+    assert trained.training_plan.balance and not found.plan.balance
+    exported = nas.export(here / "trained", formats="onnx,onnx-pixels", seconds=0)
+    assert not exported.found.failed
+    session = onnxruntime.InferenceSession(str(exported.folder / "model.onnx"))
+    assert session.get_inputs()[0].shape == ["batch", 1, 28, 28]
+    Image.fromarray(pixels[1]).convert("RGB").save(here / "photo.png")
+    for what in (here / "trained", exported.folder):
+        assert nas.predict(what, here / "photo.png", top=1)[0].classes[0][0] == "bright"
+    colour = nas.search(TINY, "2MFLOPs", dataset=dataset, channels=3, trials=1, anchors=(), workers=1, run=here / "c")
+    assert {trial.arch.channels for trial in colour.trials} == {3}
+    with pytest.raises(Error, match="is for images of 1 channels, channels is 3; leave it out"):
+        nas.train(here / "searched", channels=3, epochs=1, run=here / "d")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -52,13 +53,18 @@ def test_all_formats_are_verified_and_told(run: Run, exported: Called) -> None:
     found = read_value(Run(run.export), "export", Export)
     assert found and [one.format for one in found.artefacts] == list(USUAL) and not found.failed
     for one in found.artefacts:
-        assert one.latency and one.latency.threads == one.latency.batch == 1 and one.latency.reference == "model.onnx"
+        if one.format != "onnx-pixels":
+            assert one.latency and one.latency.threads == one.latency.batch == 1
+            assert one.latency.reference == "model.onnx"
         if one.format != "onnx-int8":
             assert one.difference <= 1e-4 and one.top1 == found.top1 and one.same == 100
         assert one.bytes == sum((run.export / name).stat().st_size for name in one.files)
         assert one.format in exported.stdout and f"{one.top1:.2f} %" in exported.stdout
     plain, small = (next(o for o in found.artefacts if o.format == form) for form in ("onnx", "onnx-int8"))
     assert found.test_images == 360 and small.difference > plain.difference
+    told = onnxruntime.InferenceSession(str(run.export / "model-pixels.onnx")).get_modelmeta().custom_metadata_map
+    assert {"classes", "mean", "std", "resolution", "channels", "preprocess.json"} <= set(told)
+    assert json.loads(told["resolution"]) == 32 and len(json.loads(told["classes"])) == 10
     names = {path.name for path in run.export.iterdir()}
     assert names == {"README.md", "export.json", "preprocess.json"} | {n for one in found.artefacts for n in one.files}
 
@@ -275,7 +281,7 @@ def test_what_cannot_be_taken_home_is_one_line(run: Run, tmp_path: Path) -> None
         ((begun.path,), "has not ended; go on with nas train --resume"),
         (
             (run.path, "--formats", "onnx,tflite"),
-            "format 'tflite' is unknown; one of python, onnx, onnx-int8, pt2, executorch",
+            "format 'tflite' is unknown; one of python, onnx, onnx-pixels, onnx-int8, pt2, executorch",
         ),
     ):
         done = nas_here("export", *args, "--to", tmp_path / "out")
