@@ -12,13 +12,14 @@ from nas.networks.architecture import Arch, arch_id
 from nas.networks.space import Space, decode, fitted
 from nas.records.plan import Plan, Reading
 from nas.records.recipes import Recipes, TrainingPlan
-from nas.records.results import Export, TrainingResult, WeightsInfo
+from nas.records.results import Export, Mistake, TrainingResult, WeightsInfo
 from nas.records.run_folder import (
     Run,
     is_training,
     open_run,
     open_training,
     read_best,
+    read_history,
     read_sessions,
     read_value,
     write_split,
@@ -32,8 +33,12 @@ from search_spaces import ANCHORS, BASELINE, SPACES
 
 if TYPE_CHECKING:
     from nas.reports.plots import ReportView
+    from nas.reports.training_page import TrainingView
     from nas.training.datasets import Data
     from nas.training.full_training import TrainedNetwork
+
+
+SHOWN = 24  # images that a network is wrong about, on its page
 
 
 class UnreadableRecord(Notice):
@@ -55,8 +60,6 @@ def search_run(path: Path) -> tuple[SearchRun, list[str]]:
 
 def report_view(path: Path) -> "tuple[ReportView, list[str]]":
     """The run in folder `path` as a report shows it, and a line for each record that cannot be read."""
-    if is_training(path):
-        raise Error(f"{path} is a full training, a report shows searches; nas show {path} prints it")
     one, problems = search_run(path)
 
     from nas.reports.importance import drawn_of
@@ -67,6 +70,43 @@ def report_view(path: Path) -> "tuple[ReportView, list[str]]":
     drawn = drawn_of(one.trials)
     mattered = importance(drawn, [merit(trial.scores[0], one.plan.recipe.judge) for trial in drawn])
     return ReportView(one.run, one.plan, one.trials, one.best, one.tallies, mattered, found, BASELINE), problems
+
+
+def training_view(path: Path) -> "TrainingView":
+    """The full training in folder `path` as a report shows it, ended or not."""
+    from nas.reports.training_page import TrainingView
+
+    folder, plan = open_training(path)
+    outcome = read_value(folder, "result", TrainingResult)
+    exported = read_value(Run(folder.export), "export", Export)
+    mistakes, why = _mistakes(folder, plan, outcome) if outcome else ((), "")
+    histories = {seed: read_history(folder, seed) for seed in plan.seeds}
+    return TrainingView(path.resolve().name, plan, histories, outcome, exported, mistakes, why)
+
+
+def _mistakes(folder: Run, plan: TrainingPlan, outcome: TrainingResult) -> tuple[tuple[Mistake, ...], str]:
+    """What the network is most wrong about, of the images that validate; or why that cannot be said."""
+    file = folder.weights(outcome.chosen.seed)
+    if plan.all_images:
+        return (), "All images were trained on; those of the test are not looked at a second time."
+    if not file.exists():
+        return (), f"They are found with the weights, {file}, which are not there."
+
+    from nas.models.weights import put, read
+    from nas.training.learner import network
+    from nas.training.mistakes import mistakes_of
+    from nas.training.proxy import images_for
+
+    try:
+        images = images_for(plan)
+    except Error as error:
+        return (), f"They are found on the images, which cannot be read: {error}"
+    if plan.images_digest not in ("", images.digest):
+        return (), f"They are found on the images, which have been changed since: {plan.dataset}."
+    model = network(plan.arch)
+    put(model, read(file)[0], f"the weights of {folder.path}")
+    found = mistakes_of(model, images, images.val, SHOWN)
+    return found, "" if found else "Of the validation images it is wrong about none."
 
 
 def run_summary(path: Path) -> SearchRun | CalibrationRun | TrainedRun:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.api.arguments import checked
-from nas.api.loading import UnreadableRecord, report_view, run_summary, search_run
+from nas.api.loading import UnreadableRecord, report_view, run_summary, search_run, training_view
 from nas.errors import Error
 from nas.records.recipes import TrainingPlan
 from nas.records.results import History, TrainingResult
@@ -77,21 +77,30 @@ def importance(runs: Sequence[str | Path], axes: bool | None = None) -> list[Kno
 
 @checked
 def report(runs: str | Path | Sequence[str | Path], to: str | Path | None = None, *, small: bool = False) -> Path:
-    """The file of one page that shows a search, or several beside each other; it opens without a network.
+    """The file of one page that shows a search or a full training, or several; it opens without a network.
 
-    `to`: the file, by default report.html in the first run's folder. `small`: plotly, 5 MB, is fetched when the page is
-    opened. Warns of each record that cannot be read. Raises Error where a run is no search, OSError where the file
-    cannot be written.
+    Of a training: loss and accuracy by epoch, accuracy by class, what was taken for what, and the validation images
+    that the network is most wrong about. `to`: the file, by default report.html in the first run's folder. `small`:
+    plotly, 5 MB, is fetched when the page is opened. Warns of each record that cannot be read. Raises Error where a run
+    is neither, or there are both kinds, OSError where the file cannot be written.
     """
     from nas.reports.page import page
+    from nas.reports.training_page import training_page
 
     paths = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     if not paths:
-        raise Error("name the folder of a search, as in runs/NAME")
-    views = [report_view(path) for path in paths]
-    _warn([problem for _, problems in views for problem in problems])
+        raise Error("name the folder of a search or of a training, as in runs/NAME")
+    trained = [path for path in paths if is_training(path)]
+    if 0 < len(trained) < len(paths):
+        raise Error(f"{trained[0]} is a full training, others are searches; each kind has a page of its own")
+    if trained:
+        text = training_page([training_view(path) for path in trained], not small)
+    else:
+        views = [report_view(path) for path in paths]
+        _warn([problem for _, problems in views for problem in problems])
+        text = page([view for view, _ in views], not small)
     file = Path(to) if to is not None else paths[0] / "report.html"
-    file.write_bytes(page([view for view, _ in views], not small).encode())
+    file.write_bytes(text.encode())
     return file
 
 

@@ -71,7 +71,7 @@ def importance(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of searches: runs/NAME; several are compared.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of searches, or of trainings: runs/NAME.")],
     to: Annotated[
         Path | None, typer.Option(help="File to write; by default report.html in the first run's folder.")
     ] = None,
@@ -79,7 +79,7 @@ def report(
         bool, typer.Option("--small", help="Fetch plotly, 5 MB, when the page is opened: it then needs a network.")
     ] = False,
 ) -> None:
-    """Write one page that shows a search, or several beside each other; it opens from the file, without a network.
+    """Write one page that shows a search or a training, or several; it opens from the file, without a network.
 
     Example: [bold]nas report runs/cifar10-25MFLOPs[/bold]
     """

@@ -129,6 +129,18 @@ class WeightsInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Mistake:
+    """An image of which a network says with confidence what it is not."""
+
+    picture: str
+    """As it is seen: a PNG in base64."""
+    truth: str
+    answer: str
+    share: float
+    """How sure the network is of its answer, in percent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What a network says of a picture."""
 

@@ -1,7 +1,7 @@
 """One page that shows a run, or several beside each other: HTML that holds all it needs and opens from a file."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,6 @@ from nas.records.trial import merit
 from nas.reports.plots import ReportView, calibration, importances, name_of, rungs, scatter, so_far, waves
 from nas.serialization import to_data
 
-TEMPLATE = Path(__file__).with_name("page.jinja")
-
 
 def page(views: Sequence[ReportView], whole: bool = True) -> str:
     """The page of one run, or of several beside each other.
@@ -19,9 +17,6 @@ def page(views: Sequence[ReportView], whole: bool = True) -> str:
     Names, messages and networks are shown as text, whatever they hold. Nothing is fetched from anywhere, unless
     `whole` is False: then plotly is, which is most of the page.
     """
-    from jinja2 import Environment, StrictUndefined
-    from plotly.offline import get_plotlyjs, get_plotlyjs_version
-
     trained = {i for i, view in enumerate(views) if any(trial.scores for trial in view.trials)}
     figures = {"scatter": scatter(views), "sofar": so_far(views)} if trained else {}
     for i, view in enumerate(views):
@@ -34,19 +29,34 @@ def page(views: Sequence[ReportView], whole: bool = True) -> str:
         if i in trained:
             figures[f"waves{i}"] = waves(view)
     drawings = [[svg(trial.arch, name_of(trial)) for trial in (view.best, view.against) if trial] for view in views]
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.filters["commas"] = "{:,.0f}".format
-    return environment.from_string(TEMPLATE.read_text()).render(
+    return rendered(
+        "page.jinja",
+        figures,
+        whole,
         title=" and ".join(view.name for view in views),
         views=views,
         trained=trained,
         rows=[_rows(view) for view in views],
         facts=[_facts(view) for view in views],
         drawings=drawings,
+        plans=[json.dumps(to_data(view.plan), indent=1) for view in views],
+    )
+
+
+def rendered(template: str, figures: Mapping[str, Any], whole: bool, **values: Any) -> str:
+    """A page with `figures`, each drawn where an element has its name as id, and what else its template asks for."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs, get_plotlyjs_version
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters["commas"] = "{:,.0f}".format
+    return environment.get_template(template).render(
         plotly=get_plotlyjs() if whole else "",
         fetched=f"https://cdn.plot.ly/plotly-{get_plotlyjs_version()}.min.js",
         figures={name: _embedded(figure) for name, figure in figures.items()},
-        plans=[json.dumps(to_data(view.plan), indent=1) for view in views],
+        **values,
     )
 
 

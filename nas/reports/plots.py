@@ -77,7 +77,8 @@ def _hover(trial: Trial) -> str:
     return "<br>".join(lines)
 
 
-def _layout(figure: Any, x: str, y: str, height: int = 420) -> Any:
+def layout(figure: Any, x: str, y: str, height: int = 420) -> Any:
+    """`figure` as all of them look, with its axes named."""
     return figure.update_layout(
         template="plotly_white",
         height=height,
@@ -151,7 +152,7 @@ def scatter(views: Sequence[ReportView]) -> Any:
             {"buttons": buttons, "x": 0, "y": 1.12, "xanchor": "left", "type": "buttons", "direction": "right"}
         ],
     )
-    return _layout(figure, AXES["macs"][0], "top-1 on validation images, %", 560)
+    return layout(figure, AXES["macs"][0], "top-1 on validation images, %", 560)
 
 
 def _bars(shown: Sequence[Sequence[Trial]], name: str) -> dict[str, Any]:
@@ -220,7 +221,7 @@ def so_far(views: Sequence[ReportView]) -> Any:
             figure.add_trace(
                 Scatter(name=name, x=[0, work[-1]], y=[score] * 2, line={"color": colour, "dash": "dash"}, mode="lines")
             )
-    return _layout(figure, "training images x MACs, T", "top-1 on validation images, %")
+    return layout(figure, "training images x MACs, T", "top-1 on validation images, %")
 
 
 def rungs(view: ReportView) -> Any:
@@ -248,7 +249,7 @@ def rungs(view: ReportView) -> Any:
             )
         )
         listed.add(kind)
-    return _layout(figure, "training images", "top-1 on validation images, %")
+    return layout(figure, "training images", "top-1 on validation images, %")
 
 
 def importances(view: ReportView) -> Any:
@@ -258,7 +259,7 @@ def importances(view: ReportView) -> Any:
     top = sorted(view.importance.items(), key=lambda item: item[1])[-15:]
     names, values = [escape(name) for name, _ in top], [value for _, value in top]
     figure = Figure(Bar(x=values, y=names, orientation="h", marker={"color": BLUE}))
-    figure = _layout(figure, "share of the spread of scores at the first rung", "")
+    figure = layout(figure, "share of the spread of scores at the first rung", "")
     return figure.update_layout(margin={"l": 160, "r": 20, "t": 30, "b": 50})
 
 
@@ -286,7 +287,7 @@ def calibration(found: Calibration) -> Any:
             )
         )
     figure.update_layout(scattermode="group", scattergap=0.8)
-    return _layout(figure, "", "Spearman's correlation with longer training")
+    return layout(figure, "", "Spearman's correlation with longer training")
 
 
 def waves(view: ReportView) -> Any:
@@ -308,4 +309,4 @@ def waves(view: ReportView) -> Any:
         if any(spent):
             minutes = [seconds / 60 for seconds in spent]
             figure.add_trace(Bar(name=state, x=numbers, y=minutes, marker={"color": colour}))
-    return _layout(figure.update_layout(barmode="stack"), "wave", "worker-minutes", 320)
+    return layout(figure.update_layout(barmode="stack"), "wave", "worker-minutes", 320)
