@@ -9,7 +9,7 @@ import typer
 from nas.cli.errors import fail, keeping, named_run, only_how, refusing, written
 from nas.cli.options import Balance, Channels, Data, Groups, NoFlip, SkipBad
 from nas.records.datasets import DATASETS
-from nas.records.results import USUAL
+from nas.records.results import FORMATS, USUAL
 from nas.records.run_folder import Run
 
 
@@ -101,9 +101,7 @@ def export(
         str, typer.Argument(help="A training's folder (see nas train), its weights.safetensors, or an arch.json.")
     ],
     weights: Annotated[Path | None, typer.Option(help="Weights of that architecture, as safetensors.")] = None,
-    formats: Annotated[
-        str, typer.Option(help="python, onnx, onnx-pixels, onnx-int8, pt2, executorch; joined with commas.")
-    ] = ",".join(USUAL),
+    formats: Annotated[str, typer.Option(help=f"{', '.join(FORMATS)}; joined with commas.")] = ",".join(USUAL),
     to: Annotated[
         Path | None, typer.Option(help="Folder to write; by default export/ in the training's, or beside the weights.")
     ] = None,

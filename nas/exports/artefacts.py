@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from nas.errors import Error
 from nas.execution.command import commanded
 from nas.exports import verification
+from nas.exports.litert import MISSING, int8_model
 from nas.exports.model_card import card
 from nas.exports.quantization import int8_bytes
+from nas.models.litert_graph import litert_bytes
 from nas.models.onnx_graph import Array, onnx_bytes, with_preparation
 from nas.models.source_code import python_source, renamed
 from nas.models.torch_model import build
@@ -27,7 +29,7 @@ from nas.models.weights import packed, put
 from nas.networks.architecture import Arch, arch_id, cost, graph
 from nas.networks.graph import foldable
 from nas.records.atomic_files import making, moved
-from nas.records.results import FORMATS, Artefact, Export, WeightsInfo
+from nas.records.results import FORMATS, Artefact, Export, Micro, WeightsInfo
 from nas.records.run_folder import RunFailed
 from nas.records.timing import Latency
 from nas.serialization import from_data, to_json
@@ -39,6 +41,9 @@ from nas.training.proxy import loaded, refresh
 
 DIFFERENCE = 1e-4  # of logits, that an fp32 file may show
 CALIBRATION, BATCH = 512, 64  # training images that give the ranges of activations
+LITERT_CALIBRATION = 128  # of them for ai-edge-quantizer, which takes a tenth of a second each
+MICRO_FLOATS = 100  # test images that TensorFlow Lite Micro is asked in floats
+MICRO_SAME = 98.0  # percent of LiteRT's answers that it has to give: kernels round differently, by a step or two
 PREPROCESS, WEIGHTS, DONE = "preprocess.json", "model.safetensors", "export.json"
 LIMIT = 3600.0  # seconds for one file to answer all test images
 
@@ -134,20 +139,13 @@ def write_formats(
         files = _files(form)
         try:
             maker.write(form, staging)
-            command = [
-                sys.executable,
-                "-P",
-                verification.__file__,
-                form,
-                str(staging / files[0]),
-                str(images),
-                str(answers),
-            ]
-            output = commanded([*command, str(seconds), str(plain)], b"", LIMIT + seconds)
-            answer = json.loads(output.decode().strip().splitlines()[-1])
+            answer = _asked(form, staging / files[0], images, answers, seconds, plain)
             right = wanted.softmax(1) if form == "onnx-pixels" else wanted
             artefact = _compared(form, files, staging, torch.from_numpy(np.load(answers)), right, test, answer)
             _check_artefact(artefact, top1, int8_loss)
+            if form.startswith("litert"):
+                watch(f"{form} in TensorFlow Lite Micro")
+                artefact = _in_micro(artefact, staging, images, answers, wanted, test)
             artefacts.append(artefact)
         except OSError:
             raise
@@ -158,6 +156,46 @@ def write_formats(
     for file in (images, answers, plain):
         file.unlink(missing_ok=True)
     return Export(arch_id(info.arch), cost(info.arch), info, len(test), top1, tuple(artefacts), failed)
+
+
+def _asked(form: str, file: Path, images: Path, answers: Path, seconds: float, plain: Path) -> dict[str, object]:
+    """What a process without nas says of a file; its answers to `images` lie in `answers` then."""
+    command = [sys.executable, "-P", verification.__file__, form, str(file), str(images), str(answers)]
+    output = commanded([*command, str(seconds), str(plain)], b"", LIMIT + seconds)
+    said: dict[str, object] = json.loads(output.decode().strip().splitlines()[-1])
+    return said
+
+
+def _in_micro(artefact: Artefact, staging: Path, images: Path, answers: Path, wanted: Tensor, test: Images) -> Artefact:
+    """`artefact` with what TensorFlow Lite Micro makes of it; in floats, which no microcontroller will be given, of the
+    first images only. Raises RunFailed where its answers are not LiteRT's."""
+    try:
+        import tflite_micro  # noqa: F401
+    except ImportError:
+        return artefact
+    by_litert, number = torch.from_numpy(np.load(answers)), len(test)
+    if artefact.format == "litert":
+        number = min(number, MICRO_FLOATS)
+        few = staging / "few.npy"
+        np.save(few, np.load(images, mmap_mode="r")[:number])
+        images = few
+    said = _asked("tflm", staging / artefact.files[0], images, answers, 0.0, staging / "none")
+    found = torch.from_numpy(np.load(answers))
+    (staging / "few.npy").unlink(missing_ok=True)
+    same = 100 * float((found.argmax(1) == by_litert[:number].argmax(1)).float().mean())
+    figures = said["figures"]
+    assert isinstance(figures, dict)
+    micro = Micro(
+        images=number,
+        difference=float((found - wanted[:number]).abs().max()),
+        same=same,
+        top1=topk_accuracy(found, test.labels[:number]),
+        arena=int(figures["arena"]),
+        runtime=str(said["runtime"]),
+    )
+    if not same >= MICRO_SAME:
+        raise RunFailed(f"{artefact.files[0]} gives {same:.2f} % of LiteRT's answers in TensorFlow Lite Micro")
+    return replace(artefact, micro=micro)
 
 
 def _files(form: str) -> tuple[str, ...]:
@@ -204,6 +242,13 @@ class _Maker:
                     for i in range(0, len(pixels), BATCH)
                 ]
                 (staging / name).write_bytes(int8_bytes(self.onnx(), batches))
+            case "litert":
+                (staging / name).write_bytes(self.litert())
+            case "litert-int8":
+                pixels = self.calibration.first(LITERT_CALIBRATION).all().numpy()
+                (staging / name).write_bytes(
+                    int8_model(self.litert(), [verification.prepared(pixels, self.preprocessing)])
+                )
             case "pt2":
                 (staging / name).write_bytes(exported(self.model, arch))
             case "executorch":
@@ -214,6 +259,13 @@ class _Maker:
         arrays: dict[str, Array] = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
         said = {name: json.dumps(value) for name, value in self.preprocessing.items()}
         return onnx_bytes(self.info.arch, arrays, {PREPROCESS: json.dumps(self.preprocessing), **said})
+
+    def litert(self) -> bytes:
+        """The LiteRT model. Raises RunFailed where LiteRT is not installed."""
+        try:
+            return litert_bytes(self.info.arch, {n: t.numpy() for n, t in self.model.state_dict().items()})
+        except ImportError as error:
+            raise RunFailed(MISSING.format(error=error)) from None
 
 
 def exported(model: fx.GraphModule, arch: Arch) -> bytes:
@@ -290,7 +342,7 @@ def _compared(
 
 def _check_artefact(artefact: Artefact, top1: float, int8_loss: float) -> None:
     """Raises RunFailed where a file is not what it was made of."""
-    if artefact.format == "onnx-int8":
+    if artefact.format in ("onnx-int8", "litert-int8"):
         if not top1 - artefact.top1 <= int8_loss:
             raise RunFailed(
                 f"int8 comes to {artefact.top1:.2f} % on the test images, the network to {top1:.2f} %: more than "

@@ -19,6 +19,15 @@ print(said["classes"][session.run(None, {{"image": images}})[0].argmax(1)[0]])""
 session = onnxruntime.InferenceSession("{file}")  # pixels: numpy uint8 (N, {side}, {side}, {channels})
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 print(classes[session.run(None, {{"pixels": pixels}})[0].argmax(1)[0]])""",
+    "litert": """import json, numpy; from ai_edge_litert.interpreter import Interpreter
+said, network = json.load(open("preprocess.json")), Interpreter(model_path="{file}")
+network.allocate_tensors(); entry, out = network.get_input_details()[0], network.get_output_details()[0]
+image = ((pixels[:1] / 255 - said["mean"]) / said["std"]).astype("float32")  # pixels: numpy uint8, channels last
+if entry["dtype"] == numpy.int8:
+    scale, zero = entry["quantization"]
+    image = numpy.clip(numpy.round(image / scale) + zero, -128, 127).astype("int8")
+network.set_tensor(entry["index"], image); network.invoke()
+print(said["classes"][network.get_tensor(out["index"])[0].argmax()])""",
     "executorch": """import json, torch; from executorch.runtime import Runtime
 said, network = json.load(open("preprocess.json")), Runtime.get().load_program("{file}").load_method("forward")
 images = ((pixels / 255 - torch.tensor(said["mean"])) / torch.tensor(said["std"])).permute(0, 3, 1, 2)  # pixels: uint8

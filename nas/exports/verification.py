@@ -2,7 +2,8 @@
 
     python verification.py FORMAT FILE IMAGES ANSWERS SECONDS [REFERENCE]
 
-FORMAT is python, onnx, onnx-pixels, onnx-int8, pt2 or executorch. IMAGES: uint8 images (N, height, width, channels) as
+FORMAT is python, onnx, onnx-pixels, onnx-int8, pt2, litert, litert-int8, tflm (one of these two, by TensorFlow Lite
+Micro) or executorch. IMAGES: uint8 images (N, height, width, channels) as
 .npy; they are prepared as preprocess.json beside FILE says, and the logits are written to ANSWERS; of onnx-pixels,
 which prepares them itself, the scores. Prints one line of JSON: the runtime, and the figures of agent.py for one image
 on one thread, in turn with the graph REFERENCE; without REFERENCE or seconds, and for the formats UNTIMED, no figures.
@@ -10,7 +11,10 @@ on one thread, in turn with the graph REFERENCE; without REFERENCE or seconds, a
 
 import importlib.util
 import json
+import os
+import re
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,8 @@ from typing import Any
 import numpy
 
 BATCH = 100
-UNTIMED = "executorch", "onnx-pixels"  # takes as many threads as it likes; is model.onnx but for its ends
+UNTIMED = "executorch", "onnx-pixels", "tflm"  # takes all threads; is model.onnx but for its ends; no device's speed
+ARENA = 1 << 28  # bytes that TensorFlow Lite Micro may take here: how many it does is what is asked
 
 Network = Callable[[Any], Any]
 
@@ -34,6 +39,10 @@ def opened(form: str, file: Path) -> tuple[Network, str]:
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         return lambda images: session.run(None, {name: images})[0], f"onnxruntime {onnxruntime.__version__}"
+    if form.startswith("litert"):
+        return _by_litert(file)
+    if form == "tflm":
+        return _by_micro(file)[:2]
     import torch
 
     torch.set_num_threads(1)
@@ -58,6 +67,90 @@ def opened(form: str, file: Path) -> tuple[Network, str]:
             return network(torch.from_numpy(images)).numpy()
 
     return run, f"torch {torch.__version__}"
+
+
+def _by_litert(file: Path) -> tuple[Network, str]:
+    """A .tflite file in LiteRT's interpreter, with XNNPACK, one thread."""
+    from importlib.metadata import version
+
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(file), num_threads=1)
+    interpreter.allocate_tensors()
+    (entry,), (out,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def one(image: Any) -> Any:
+        interpreter.set_tensor(entry["index"], image)
+        interpreter.invoke()
+        return interpreter.get_tensor(out["index"])
+
+    return _one_by_one(one, entry, out), f"LiteRT {version('ai-edge-litert')}"
+
+
+def _by_micro(file: Path) -> tuple[Network, str, Any]:
+    """The same file in TensorFlow Lite Micro's interpreter, and that interpreter."""
+    from importlib.metadata import version
+
+    from tflite_micro.python.tflite_micro import runtime
+
+    interpreter = runtime.Interpreter.from_file(str(file), arena_size=ARENA)
+
+    def one(image: Any) -> Any:
+        interpreter.set_input(image, 0)
+        interpreter.invoke()
+        return interpreter.get_output(0)
+
+    entry, out = interpreter.get_input_details(0), interpreter.get_output_details(0)
+    return _one_by_one(one, entry, out), f"TFLM {version('tflite-micro')}", interpreter
+
+
+def _one_by_one(one: Network, entry: dict[str, Any], out: dict[str, Any]) -> Network:
+    """Prepared images (N, C, H, W) one by one, as channels last and, where the file is int8, as int8; logits."""
+
+    def run(images: Any) -> Any:
+        answers = []
+        for image in numpy.ascontiguousarray(images.transpose(0, 2, 3, 1)):
+            answers.append(_whole(one(_cut(image[None], entry)), out))
+        return numpy.concatenate(answers)
+
+    return run
+
+
+def _scale(details: dict[str, Any]) -> tuple[float, int]:
+    parts = details["quantization_parameters"]
+    return float(parts["scales"][0]), int(parts["zero_points"][0])
+
+
+def _cut(image: Any, entry: dict[str, Any]) -> Any:
+    if entry["dtype"] != numpy.int8:
+        return image
+    scale, zero = _scale(entry)
+    return numpy.clip(numpy.round(image / scale) + zero, -128, 127).astype(numpy.int8)
+
+
+def _whole(answer: Any, out: dict[str, Any]) -> Any:
+    if out["dtype"] != numpy.int8:
+        return answer.copy()
+    scale, zero = _scale(out)
+    return ((answer.astype(numpy.float32) - zero) * scale).astype(numpy.float32)
+
+
+def arena(file: Path) -> int:
+    """The bytes that TensorFlow Lite Micro allocates for a file, by its own count."""
+    interpreter = _by_micro(file)[2]
+    with tempfile.TemporaryFile() as said:
+        sys.stderr.flush()
+        before = os.dup(2)
+        os.dup2(said.fileno(), 2)  # it prints, from C++
+        try:
+            interpreter.print_allocations()
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+        said.seek(0)
+        found = re.search(rb"Arena allocation total (\d+) bytes", said.read())
+    assert found, "TensorFlow Lite Micro does not say what it allocates"
+    return int(found[1])
 
 
 def module(file: Path) -> Any:
@@ -97,6 +190,8 @@ def main() -> None:
         graph = Path(reference[0]).read_bytes()
         figures = agent.timed(mine, lambda: agent.opened(graph, 1, 1), float(seconds), 0.01)
         figures |= {"device": agent.device(), "threads": 1, "batch": 1}
+    if form == "tflm":
+        figures = {"arena": arena(Path(file))}
     print(json.dumps({"runtime": runtime, "figures": figures}))
 
 

@@ -17,6 +17,8 @@ FORMATS = {
     ),
     "onnx-int8": ("model-int8.onnx", "model.onnx with int8 weights and activations, calibrated on training images"),
     "pt2": ("model.pt2", "torch.export; batch norm folded, any batch"),
+    "litert": ("model.tflite", "for LiteRT (TensorFlow Lite) on phones and boards; one image at a time"),
+    "litert-int8": ("model-int8.tflite", "the same in int8 from end to end; for microcontrollers too, by TFLM"),
     "executorch": ("model.pte", "for ExecuTorch on phones and boards, by XNNPACK; one image at a time"),
 }
 USUAL = ("python", "onnx", "onnx-pixels", "onnx-int8", "pt2")
@@ -150,6 +152,23 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Micro:
+    """A file in TensorFlow Lite Micro, in its own kernels: what runs on microcontrollers."""
+
+    images: int
+    """Test images that it was asked, the first ones."""
+    difference: float
+    """The largest of any logit, from the network that was trained."""
+    same: float
+    """Share of them that get the same answer as in LiteRT, in percent."""
+    top1: float
+    """On them, in percent."""
+    arena: int
+    """Bytes that it allocates beside the file: activations, and all that it keeps of each layer."""
+    runtime: str
+
+
+@dataclass(frozen=True, slots=True)
 class Artefact:
     """A file that was exported, and what was seen of it after it had been loaded again in a fresh process."""
 
@@ -166,6 +185,8 @@ class Artefact:
     runtime: str
     latency: Latency | None
     """Of one image on one thread, in turn with model.onnx; None where it was not measured."""
+    micro: Micro | None = None
+    """What TensorFlow Lite Micro makes of it, where it can be asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,13 @@ def print_export(folder: Path, found: Export, json: bool) -> None:
         f"Difference: the largest of any logit from the trained network, which comes to {found.top1:.2f} % there; "
         "same: images that get the same answer.",
     ]
+    for one in found.artefacts:
+        if one.micro:
+            lines += [
+                f"{one.files[0]} in TensorFlow Lite Micro ({one.micro.runtime}): an arena of {one.micro.arena:,} bytes "
+                f"beside the file, {one.micro.same:.2f} % of LiteRT's answers on {one.micro.images:,} test images, "
+                f"top-1 {one.micro.top1:.2f} %."
+            ]
     if timed := next((one.latency for one in found.artefacts if one.latency), None):
         runtimes = ", ".join(dict.fromkeys(one.runtime for one in found.artefacts))
         lines += [

@@ -169,6 +169,36 @@ def test_executorch_where_it_is_installed(run: Run, tmp_path: Path) -> None:
         assert artefact.difference <= 1e-4 and artefact.top1 == found.top1
 
 
+def test_litert_and_microcontrollers(run: Run, tmp_path: Path) -> None:
+    """Float and int8, in LiteRT and in TensorFlow Lite Micro, on all test images in int8; the card's code runs."""
+    pytest.importorskip("tflite_micro")
+    found = export(run, ["litert", "litert-int8"], tmp_path)
+    assert not found.failed
+    plain, small = found.artefacts
+    assert plain.difference <= 1e-4 and plain.top1 == found.top1 and plain.runtime.startswith("LiteRT 2.")
+    assert plain.micro and small.micro and plain.micro.images == 100 and small.micro.images == 360
+    assert plain.micro.difference <= 1e-4 and plain.micro.same == 100 and small.micro.same > 98
+    assert abs(small.top1 - small.micro.top1) < 2 and small.bytes < plain.bytes
+    assert found.cost.peak < small.micro.arena < plain.micro.arena
+    said = f"model-int8.tflite in TensorFlow Lite Micro ({small.micro.runtime}): {small.micro.arena:,} bytes"
+    assert said in (tmp_path / "README.md").read_text()
+    np.save(tmp_path / "pixels.npy", load_test("digits").pixels[:1].numpy())
+    ready = "import sys; sys.modules['nas'] = None; import numpy; pixels = numpy.load('pixels.npy')\n"
+    for form in ("litert", "litert-int8"):
+        command = [sys.executable, "-c", ready + snippet(form, TINY)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert re.fullmatch(r"\d\n", done.stdout), done.stderr
+
+
+def test_without_litert_a_line_says_how_to_get_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ai_edge_litert.schema_py_generated", "ai_edge_quantizer.quantizer"):
+        monkeypatch.setitem(sys.modules, name, None)
+    found = export(run, ["onnx", "litert", "litert-int8"], tmp_path)
+    assert [one.format for one in found.artefacts] == ["onnx"] and set(found.failed) == {"litert", "litert-int8"}
+    assert all('pip install "nas[litert]"' in why for why in found.failed.values())
+    assert not list(tmp_path.glob("*.tflite"))
+
+
 def test_a_full_disk_leaves_what_was_there(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "export"
     export(run, ["onnx"], folder)
@@ -281,7 +311,7 @@ def test_what_cannot_be_taken_home_is_one_line(run: Run, tmp_path: Path) -> None
         ((begun.path,), "has not ended; go on with nas train --resume"),
         (
             (run.path, "--formats", "onnx,tflite"),
-            "format 'tflite' is unknown; one of python, onnx, onnx-pixels, onnx-int8, pt2, executorch",
+            "format 'tflite' is unknown; one of python, onnx, onnx-pixels, onnx-int8, pt2, litert, litert-int8",
         ),
     ):
         done = nas_here("export", *args, "--to", tmp_path / "out")
