@@ -82,10 +82,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogethe
 
 @pytest.fixture(autouse=True, scope="session")
 def small_pools() -> Iterator[None]:
-    """Proposals from fewer networks: what is tested does not hang on their number, the time does."""
+    """Proposals from fewer networks, and fewer steps: what is tested does not hang on their number, the time does."""
     with pytest.MonkeyPatch.context() as patched:
         for name, number in SMALLER.items():
             patched.setattr(f"nas.search_strategy.{name}", number)
+        patched.setattr("nas.records.plan.RUNG_STEPS", 32)  # of a proxy on few images
         yield
 
 

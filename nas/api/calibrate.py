@@ -154,7 +154,7 @@ def _against(
         raise Error(f"a calibration needs full trainings of 3 different networks, each once, got {len(rows)}")
     first = rows[0]
     for path, row in zip(trained, rows, strict=True):
-        if row.like != first.like or row.training_plan.flip != first.training_plan.flip:
+        if row.like != first.like:
             raise Error(
                 f"{path} was not trained as {trained[0]}, by the same recipe on the same images: compare each kind "
                 "with itself"
@@ -183,7 +183,7 @@ def _against(
     template = SPACES["lightweight"]
     plan = Plan(
         most, asked.dataset, template.name, "", len(rows), seed, PROXY, RESOLUTION, 10, flip=asked.flip,
-        reading=asked.reading,
+        reading=asked.reading, balance=asked.balance,
     )  # fmt: skip
     plan, where = fitted_to_dataset(plan, where_data, template, held.resolution)
     folder = create(_run_folder(run, f"calibration-{asked.dataset.split('/')[-1]}-{asked.training.name}"), plan)

@@ -62,7 +62,7 @@ def export(
 def load(network: str | Path, weights: str | Path | None = None) -> "nn.Module":
     """The trained network as a torch module in evaluation mode. `network`, `weights`: see `export`.
 
-    It takes prepared images (N, 3, R, R): (pixels / 255 - mean) / std. Raises Error where there are no weights.
+    It takes prepared images (N, C, R, R): (pixels / 255 - mean) / std. Raises Error where there are no weights.
     """
     trained = trained_network(network, weights, None, None, None)
 

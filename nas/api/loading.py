@@ -93,18 +93,20 @@ def _mistakes(folder: Run, plan: TrainingPlan, outcome: TrainingResult) -> tuple
         return (), f"They are found with the weights, {file}, which are not there."
 
     from nas.models.weights import put, read
+    from nas.training.built_in import is_here
     from nas.training.learner import network
     from nas.training.mistakes import mistakes_of
     from nas.training.proxy import images_for
 
+    if not is_here(plan.dataset, plan.data):
+        return (), f"They are found on the images of {plan.dataset}, which are not on this machine."
     try:
-        images = images_for(plan)
+        images, model = images_for(plan), network(plan.arch)
+        put(model, read(file)[0], f"the weights of {folder.path}")
     except Error as error:
-        return (), f"They are found on the images, which cannot be read: {error}"
+        return (), f"They are found with the weights on the images, which cannot be read: {error}"
     if plan.images_digest not in ("", images.digest):
         return (), f"They are found on the images, which have been changed since: {plan.dataset}."
-    model = network(plan.arch)
-    put(model, read(file)[0], f"the weights of {folder.path}")
     found = mistakes_of(model, images, images.val, SHOWN)
     return found, "" if found else "Of the validation images it is wrong about none."
 

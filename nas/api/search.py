@@ -243,6 +243,11 @@ def _continued(path: Path, task: Task, trials: int | None, reproducible: bool | 
         plan = replace(plan, asynchronous=begun.asynchronous)
     if not begun.images_digest:
         plan = replace(plan, images_digest="")
+    if begun.reading.channels != plan.reading.channels:
+        raise Error(
+            f"{path} was begun on images of {begun.reading.channels} channels, these have {plan.reading.channels}; "
+            f"go on with --channels {begun.reading.channels}"
+        )
     if begun.space_digest not in (task.space.digest, task.space.old_digest):
         raise Error(
             f"{path} was begun in another space, {begun.space!r} as it was then; name another run, or put it back"

@@ -69,7 +69,7 @@ def known_from(path: Path, space: Space, plan: Plan, costs: Costs) -> list[Trial
     if is_training(path):
         raise Error(f"{path} is a full training, a warm start takes a search; --start {path} takes its network")
     run, earlier = open_run(path)
-    for name in ("dataset", "images_digest", "flip", "resolution", "classes", "recipe"):
+    for name in ("dataset", "images_digest", "flip", "balance", "resolution", "classes", "recipe"):
         theirs, ours = getattr(earlier, name), getattr(plan, name)
         if theirs != ours and not (name == "images_digest" and not theirs):
             what = name.removesuffix("_digest")

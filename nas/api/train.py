@@ -142,6 +142,7 @@ def new_training(
         _, plan = open_run(search)
         if dataset is None:
             dataset, folder, flip = plan.dataset, folder or plan.data, flip and plan.flip
+            balance = balance or plan.balance
         if absolute(dataset) == plan.dataset:
             reading = joined(reading, plan.reading)
         origin = (
@@ -151,6 +152,7 @@ def new_training(
     elif is_training(path) and dataset is None:
         _, before = open_training(path)
         dataset, folder, flip = before.dataset, folder or before.data, flip and before.flip
+        balance = balance or before.balance
         reading = joined(reading, before.reading)
         origin = before.found
     dataset = absolute(dataset or "digits")

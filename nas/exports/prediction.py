@@ -21,7 +21,7 @@ from nas.training.learner import network
 from nas.training.pictures import square
 
 Answer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Prepared images (N, 3, R, R) -> logits (N, classes)."""
+"""Prepared images (N, C, R, R) -> logits (N, classes)."""
 FIRST = "onnx", "python", "pt2", "onnx-int8"  # of an export, the first that is there
 
 

@@ -11,7 +11,7 @@ from nas.models.onnx_graph import Array
 def int8_bytes(graph: bytes, batches: Sequence[Array]) -> bytes:
     """`graph` with int8 weights and activations (quantise and dequantise nodes), as the content of a file.
 
-    `batches`: prepared images (N, 3, R, R), from which the ranges of activations are taken.
+    `batches`: prepared images (N, C, R, R), from which the ranges of activations are taken.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,

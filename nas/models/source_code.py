@@ -49,18 +49,24 @@ def preprocess(picture):
 
     Pixels of the network's own size are taken as they are; of all else `square` takes the middle.
     """
+    import numpy
+    from PIL import Image
+
+    if isinstance(picture, (list, tuple)):
+        return torch.cat([preprocess(one) for one in picture])
     if isinstance(picture, (str, Path)) or hasattr(picture, "convert"):
         pixels = square(picture)[None]
     else:
-        pixels = picture if torch.is_tensor(picture) else torch.tensor(picture)
-        if pixels.dtype != torch.uint8 or pixels.ndim not in (3, 4):
+        pixels = picture if torch.is_tensor(picture) else torch.from_numpy(numpy.array(picture))
+        if pixels.dtype != torch.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] not in (1, 3):
             found = f"{pixels.dtype} {tuple(pixels.shape)}"
-            raise ValueError(f"pixels must be uint8 (N, height, width, channels), got {found}")
+            raise ValueError(f"pixels must be uint8 (N, height, width, channels), with 1 or 3 channels, got {found}")
         pixels = pixels if pixels.ndim == 4 else pixels[None]
         if pixels.shape[1:] != (RESOLUTION, RESOLUTION, CHANNELS):
-            from PIL import Image
-
-            pixels = torch.stack([square(Image.fromarray(one.squeeze(-1).numpy())) for one in pixels])
+            size, mode = pixels.shape[1:3], "L" if CHANNELS == 1 else "RGB"
+            images = [Image.fromarray(one.squeeze(-1).numpy()).convert(mode) for one in pixels]
+            made = [numpy.array(one) if size == (RESOLUTION, RESOLUTION) else square(one).numpy() for one in images]
+            pixels = torch.from_numpy(numpy.array(made, "uint8")).reshape(-1, RESOLUTION, RESOLUTION, CHANNELS)
     return ((pixels / 255 - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2)
 
 
@@ -79,8 +85,10 @@ def square(picture):
             return square(image)
     image = ImageOps.exif_transpose(picture)
     if image.mode[0] in "IF":  # 16 bits a level, or floats in 0 to 1
-        levels = numpy.asarray(image)
-        image = Image.fromarray((levels * 255 if image.mode == "F" else levels / 257).round().astype("uint8"))
+        levels, most = numpy.asarray(image), 1 if image.mode == "F" else 65_535
+        if not (levels.min() >= 0 and levels.max() <= most):
+            raise ValueError(f"its levels go from {levels.min()} to {levels.max()}; they must be in 0 to {most}")
+        image = Image.fromarray((levels * (255 / most)).round().astype("uint8"))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -121,7 +129,7 @@ def main(files):
     for file in files:
         try:
             images = preprocess(file)
-        except (OSError, SyntaxError, ValueError) as error:  # of broken files
+        except Exception as error:  # whatever Pillow raises of a broken file, or of one that is too large
             print(f"{file} cannot be read: {error}", file=sys.stderr)
             unread += 1
             continue
@@ -327,8 +335,10 @@ def _network(arch: Arch, layers: tuple[Layer, ...], named: Mapping[str, str]) ->
     lines = ["class Network(nn.Module):", f'    """The whole network: {arch.classes} classes."""', ""]
     lines += ["    def __init__(self):", "        super().__init__()"]
     lines += [f"        self.{_plain(layer.name)} = {named[layer.name]}()" for layer in layers]
+    lines += ["", "    def __call__(self, images):"]
+    lines += ["        check(images)  # not in forward, which tracers and compilers read"]
+    lines += ["        return super().__call__(images)"]
     lines += ["", "    def forward(self, images):"]
-    lines += ["        check(images)"]
     last = {source: i for i, layer in enumerate(layers) for source in layer.reads}
     outs = ["x" if last.get(i, i + 1) == i + 1 else _plain(layer.name) for i, layer in enumerate(layers)]
     for i, layer in enumerate(layers):

@@ -88,7 +88,7 @@ def module(node: Node, in_place: bool) -> nn.Module | None:
 
 
 def build(arch: Arch) -> fx.GraphModule:
-    """The torch module of `arch`: images (N, 3, R, R) -> logits (N, classes).
+    """The torch module of `arch`: images (N, C, R, R) -> logits (N, classes).
 
     Freshly initialised from torch's global generator. Raises Error where a part of `arch` does not fit.
     """

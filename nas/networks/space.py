@@ -103,7 +103,8 @@ def fitted(space: Space, resolution: int, classes: int, channels: int = COLOUR) 
         if fields.get("resolution", SMALL) == SMALL:
             fields |= _halved(fields, halvings(resolution))
         fields |= {"classes": classes} if has_sides(space) else {"resolution": resolution, "classes": classes}
-        fields |= {"channels": channels} if channels != COLOUR else {}  # plans hold a digest of all that is in there
+        if channels != COLOUR or "channels" in fields:  # else not: plans hold a digest of all that is in there
+            fields["channels"] = channels
         return replace(space, template=Of(Arch, tuple(fields.items())))
     if type(template) is OneOf and all(isinstance(choice, Arch) for choice in template.choices):
         archs = tuple(for_images(arch, resolution, classes, channels) for arch in template.choices)

@@ -36,7 +36,7 @@ BUILT_IN = {
     "gtsrb": BuiltIn("GTSRB, traffic signs", 39_270, 43, flip=False, folder="gtsrb", track=30),
     "flowers102": BuiltIn("Flowers-102", 8_189, 102, side=96, folder="flowers-102"),
 }
-"""What `--dataset` takes by name. Gray images of 28x28 are taken with two zeros around them."""
+"""What `--dataset` takes by name. Gray images of 28x28 are brought to 32x32."""
 
 
 def _described(row: BuiltIn) -> str:

@@ -292,6 +292,7 @@ PROXY = Recipe(
 )
 FRONT_KEEP = 0.5  # its `keep` where a front is sought, which needs networks all along it
 TRIALS, DIGITS_TRIALS = 64, 24  # networks that a search trains where nothing else is asked
+PASSES = 8  # of a rung, at most: what has been seen more often is known by heart, which its loss would be praised for
 RUNG_STEPS, SMALL_BATCH = 128, 16  # of a rung, at least: after fewer, most networks still answer by chance
 POLISH_AFTER = 0.75  # of the networks of a search
 WAVE = 8  # of them proposed before any result is used
@@ -428,12 +429,12 @@ def default_trials(dataset: str) -> int:
 
 def filled(recipe: Recipe, images: int, val_images: int) -> Recipe:
     """`recipe` with rungs that take no more images than there are; where these are few, in batches down to SMALL_BATCH,
-    with a smaller step, and again and again until a rung has RUNG_STEPS of them."""
+    with a smaller step, and up to PASSES times until a rung has RUNG_STEPS of them."""
     fewest = min(min(rung.images, images) * rung.epochs for rung in recipe.rungs)
     batch = min(recipe.batch, max(SMALL_BATCH, fewest // RUNG_STEPS))
     rungs = []
     for rung in recipe.rungs:
         seen = min(rung.images, images)
-        epochs = max(rung.epochs, -(-RUNG_STEPS // -(-seen // batch)))
+        epochs = max(rung.epochs, min(PASSES, -(-RUNG_STEPS // -(-seen // batch))))
         rungs.append(replace(rung, images=seen, epochs=epochs, val_images=min(rung.val_images, val_images)))
     return replace(recipe, rungs=tuple(rungs), batch=batch, lr=recipe.lr * math.sqrt(batch / recipe.batch))

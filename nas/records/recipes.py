@@ -129,6 +129,11 @@ class TrainingPlan:
     balance: bool = False
     """Whether each class counts alike in the loss, however many images it has."""
 
+    @property
+    def drawn(self) -> str:
+        """How images are drawn and counted, where that is not as usual; goes on a sentence."""
+        return ", none mirrored" * (not self.flip) + ", each class counting alike" * self.balance
+
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise Error(f"seeds must be different and at least one, got {list(self.seeds)}")

@@ -120,13 +120,15 @@ class TrainedRun:
     sessions: tuple[Session, ...]
 
     @property
-    def like(self) -> tuple[str, TrainingRecipe, Teacher | None, int]:
-        """What two trainings have in common that were trained alike: dataset, recipe, teacher, training images."""
+    def like(self) -> tuple[str, TrainingRecipe, Teacher | None, int, str]:
+        """What two trainings have in common that were trained alike: dataset, recipe, teacher, training images, and how
+        these are drawn."""
         return (
             self.training_plan.dataset,
             self.training_plan.training,
             self.training_plan.teacher,
             self.outcome.train_images,
+            self.training_plan.drawn,
         )
 
     @property

@@ -217,10 +217,11 @@ def _print_trainings(trainings: Sequence[TrainedRun], baseline: str) -> None:
     print_table(console, "trained networks", headings, cells, ("run", "CPU h", "params"))
     recipes = dict.fromkeys(one.like for one in trainings)
     entries = [
-        f"{dataset}, recipe {training.name}: {training.epochs} epochs over {images:,} images ({training.about}), then "
+        f"{dataset}, recipe {training.name}: {training.epochs} epochs over {images:,} images{drawn} "
+        f"({training.about}), then "
         f"{next(one.outcome.test_images for one in trainings if one.training_plan.dataset == dataset):,} test images"
         + (f", taught by {teacher.weights}" if teacher else "")
-        for dataset, training, teacher, images in recipes
+        for dataset, training, teacher, images, drawn in recipes
     ]
     lines = ["; ".join(entries) + "." + (" They were not trained alike!" if len(recipes) > 1 else "")]
     lines += [

@@ -77,7 +77,7 @@ def of_classes(tested: TestResult, classes: Sequence[str]) -> Any:
     rows = []
     for i, (name, counts) in enumerate(zip(classes, tested.confusion, strict=True)):
         if seen := sum(counts):
-            rows.append((100 * counts[i] / seen, *interval(counts[i], seen), f"{escape(name)} ({seen})"))
+            rows.append((100 * counts[i] / seen, *interval(counts[i], seen), f"{escape(name, quote=False)} ({seen})"))
     rows.sort(reverse=True)
     shares = [row[0] for row in rows]
     figure = Figure(
@@ -111,7 +111,7 @@ def confusion(tested: TestResult, classes: Sequence[str]) -> Any:
     """Images of each class by the class that was answered; what is right has no colour, or no other had."""
     from plotly.graph_objects import Figure, Heatmap
 
-    names = [escape(name) for name in classes]
+    names = [escape(name, quote=False) for name in classes]
     wrong = [[0 if i == j else n for j, n in enumerate(row)] for i, row in enumerate(tested.confusion)]
     figure = Figure(
         Heatmap(
@@ -142,7 +142,7 @@ def _facts(view: TrainingView) -> list[tuple[str, str]]:
         chosen = outcome.chosen
         shares = f"{chosen.precision:.2f}, {chosen.recall:.2f}, {chosen.f1:.2f} %"
         facts += [
-            ("images", f"{outcome.train_images:,} to train, {outcome.val_images:,} to validate"),
+            ("images", f"{outcome.train_images:,} to train{plan.drawn}, {outcome.val_images:,} to validate"),
             ("precision, recall, F1", f"{shares} (means over classes, seed {chosen.seed})"),
             ("on", f"{outcome.device}, {outcome.threads} thread"),
             ("versions", ", ".join(f"{name} {version}" for name, version in outcome.versions.items())),

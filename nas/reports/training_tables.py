@@ -129,7 +129,7 @@ def print_training(
         f"Top-1, top-5 and, as means over {len(outcome.classes)} classes, precision, recall and F1: "
         f"{outcome.test_images:,} test images, read once, after the last epoch{val}.",
         f"{recipe.epochs} epochs over {outcome.train_images:,} images"
-        f"{'' if plan.flip else ', none mirrored'}, "
+        f"{plan.drawn}, "
         f"batch {recipe.batch} ({recipe.about}); {outcome.device}, {outcome.threads} thread, "
         + ", ".join(f"{name} {one}" for name, one in outcome.versions.items())
         + ".",

@@ -17,22 +17,23 @@ from nas.networks.sizes import SMALL
 from nas.records.datasets import BUILT_IN
 from nas.training import arrays
 from nas.training.folders import SPLIT_SEED
-from nas.training.picture_cache import cache_folder
-
-FRAMED = 28  # pixels a side of images that are taken at SMALL with zeros around them
+from nas.training.picture_cache import cache_folder, state_of
+from nas.training.pictures import squared
 
 
 def read(name: str, folder: str | None, part: str, side: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """The images (N, S, S, C) of `part`, "train" or "test", their labels (N,), and the classes.
 
-    `side`: that pictures of several sizes are brought to, and that small gray ones are framed for. Raises Error, with
-    the ways out, where they are missing, truncated or changed.
+    `side`: that pictures of several sizes are brought to, and smaller images where it is at most SMALL. Raises Error,
+    with the ways out, where they are missing, truncated or changed.
     """
     if name == "digits":
         return _digits(part, side)
     root = Path(folder).expanduser() if folder else cache_folder()
     row = BUILT_IN[name]
     ways_out = f"give --data DIR, the folder that holds {row.folder}, or take --dataset digits"
+    from PIL import Image
+
     try:
         # torchvision checks files by MD5 where it knows it, and downloads only where that fails.
         with redirect_stdout(sys.stderr):  # older versions speak there, which is for results
@@ -45,10 +46,21 @@ def read(name: str, folder: str | None, part: str, side: int) -> tuple[Tensor, T
         raise Error(f"dataset {name} {what} in {root}; {ways_out}") from None
     pixels, labels = zip(*parts, strict=True)
     classes = tuple(getattr(found[min(found)], "classes", None) or (str(i) for i in range(row.classes)))
-    images = torch.from_numpy(np.concatenate(pixels))
-    if images.shape[1] == FRAMED and side == SMALL:
-        images = functional.pad(images, [0, 0, *((SMALL - FRAMED) // 2,) * 4])
-    return images, torch.from_numpy(np.concatenate(labels)), classes[-row.classes :]  # EMNIST's first is "N/A"
+    images = np.concatenate(pixels)
+    if images.shape[1] < side <= SMALL:  # as a picture would be that is shown to the network later
+        images = np.stack([squared(Image.fromarray(one.squeeze(-1)), side, one.shape[-1]) for one in images])
+    return (
+        torch.from_numpy(images),
+        torch.from_numpy(np.concatenate(labels)),
+        classes[-row.classes :],
+    )  # EMNIST's first is "N/A"
+
+
+def is_here(name: str, folder: str | None) -> bool:
+    """Whether a dataset can be read without a download."""
+    row = BUILT_IN.get(name)
+    root = Path(folder).expanduser() if folder else cache_folder()
+    return row is None or not row.folder or (root / row.folder).exists()
 
 
 def _splits(name: str, part: str) -> tuple[str, ...]:
@@ -84,7 +96,9 @@ def _opened(name: str, root: Path, part: str, download: bool) -> Any:
 def _as_arrays(name: str, found: Any, root: Path, side: int) -> tuple[Any, Any]:
     """Pixels and labels of a dataset of torchvision's, called `name`."""
     if not hasattr(found, "data"):  # picture files
-        return _decoded(f"{name} {root.resolve()} {len(found)} {side}", found, side)
+        folder = root / BUILT_IN[name.split()[0]].folder
+        files = sorted(os.path.relpath(file, folder) for file in folder.rglob("*") if file.is_file())
+        return _decoded(f"{name} {side} {state_of(folder, files)}", found, side)
     pixels = np.asarray(found.data)
     labels = np.asarray(found.targets if hasattr(found, "targets") else found.labels, np.int64)
     if name.startswith("emnist-letters"):  # lies on its side, and counts from 1

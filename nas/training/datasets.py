@@ -1,7 +1,7 @@
 """Datasets: `load` gives train and validation, `load_test` the test images.
 
 Images are uint8 (N, S, S, C), C being 3, or 1 where they are gray: a batch permuted to (N, C, S, S) is channels_last
-without a copy. They are ordered so that the first n of each part are as balanced over the classes as the part itself: a
+without a copy. They are ordered so that the first n of each part are as balanced over the classes as the part allows: a
 share of a dataset is a prefix of it. Validation is a stratified 20 % of the training images, the same in every run,
 where a dataset does not say itself which images are for it. Built-in datasets lie in memory; the pictures of a folder
 in a file that is mapped into it.
@@ -116,13 +116,14 @@ class Data:
         """Of an image: 3, or 1 where they are gray."""
         return self.train.channels
 
-    def class_weights(self, where: torch.device) -> Tensor | None:
-        """What an image of each class counts in the loss (classes,), 1 in the mean over the training images; None where
-        all count alike."""
+    def class_weights(self, images: Images, where: torch.device) -> Tensor | None:
+        """What an image of each class counts in the loss (classes,), 1 in the mean over `images`, which are trained on;
+        None where all count alike."""
         if not self.balance:
             return None
-        counts = torch.bincount(self.train.labels, minlength=len(self.classes))
-        return (len(self.train) / len(self.classes) / counts).to(where)
+        counts = torch.bincount(images.labels, minlength=len(self.classes))
+        shares = len(images) / int((counts > 0).sum()) / counts.clamp(min=1)
+        return torch.where(counts > 0, shares, 0.0).to(where)
 
     @property
     def stored_side(self) -> int:
@@ -132,7 +133,7 @@ class Data:
     @property
     def digest(self) -> str:
         """Of all images, labels and classes, in order: another one where any differs."""
-        seen = hashlib.sha256("\0".join(self.classes).encode())
+        seen = hashlib.sha256("\0".join(self.classes).encode(errors="surrogateescape"))
         if self.contents:
             gray = "gray " * (self.channels == 1)
             seen.update(f"{self.resolution} {gray}{' '.join(self.contents)}".encode())

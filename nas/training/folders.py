@@ -8,6 +8,7 @@ to the byte, and those of one group, are never on two sides.
 
 import csv
 import os
+import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ def natural_form(listing: Listing) -> tuple[int, int, int]:
     """The side and the channels that pictures are taken at where nothing is said, and the median of their short sides:
     one channel where none of those that are looked at has a colour."""
     short, coloured = [], False
-    for name in listing.files[:: max(1, len(listing.files) // LOOKED_AT)]:
+    for name in random.Random(SPLIT_SEED).sample(listing.files, min(LOOKED_AT, len(listing.files))):
         try:
             width, height, has_colour = size_and_colour((listing.root / name).read_bytes())
         except (Error, OSError):  # said when all are read

@@ -238,7 +238,11 @@ def teacher_from(file: Path, data: Data) -> Teacher:
     put(network(info.arch), tensors, f"weights {file}")
     theirs = info.classes, info.arch.resolution, info.mean, info.std
     if theirs != (data.classes, data.resolution, data.mean, data.std):
-        raise Error(f"teacher {file} was trained on {info.dataset}, which is not {data.name} as it is here")
+        side, ours = info.arch.resolution, f"{data.resolution}x{data.resolution}x{data.channels}"
+        raise Error(
+            f"teacher {file} was trained on {info.dataset} at {side}x{side}x{info.arch.channels}, which is not "
+            f"{data.name} at {ours} as it is here"
+        )
     return Teacher(str(file.absolute()), _digest(file))
 
 

@@ -35,6 +35,7 @@ from nas.training.step import (
     device,
     keep_freed_memory,
     logits_of,
+    loss_of,
     normalised,
     precision,
     trainable,
@@ -148,7 +149,7 @@ def train_epoch(
     rng = torch.Generator().manual_seed(derived_seed(seed, f"order {number}"))
     # Even batches: of a last one with a single image no batch norm can learn.
     order = torch.randperm(len(images), generator=rng).tensor_split(-(-len(images) // training.batch))
-    shares = data.class_weights(where)
+    weights = data.class_weights(images, where)
     steps, total, begun_at, lr = len(order) * training.epochs, torch.zeros((), device=where), time.perf_counter(), 0.0
     for step, index in enumerate(order):
         lr = training.lr_at(number * len(order) + step, steps)
@@ -163,7 +164,7 @@ def train_epoch(
         )
         with precision(where):
             logits = model(x)
-            loss = functional.cross_entropy(logits, answers, shares, label_smoothing=training.label_smoothing)
+            loss = loss_of(logits, answers, weights, training.label_smoothing)
             if teacher and plan.teacher:
                 loss = _distilled(loss, logits, _teacher_logits(teacher, x), plan.teacher)
         learner.optimiser.zero_grad(set_to_none=True)
@@ -230,12 +231,13 @@ def topk_accuracy(logits: Tensor, labels: Tensor, first: int = 1) -> float:
 
 
 def class_metrics(logits: Tensor, labels: Tensor) -> tuple[float, float, float, tuple[tuple[int, ...], ...]]:
-    """Precision, recall and F1, each the mean over the classes in percent, and the confusion matrix."""
+    """Precision, recall and F1, each the mean over the classes that `labels` hold, in percent, and the confusion
+    matrix. That recall is balanced accuracy."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     truth, answer, classes = labels.numpy(), logits.argmax(1).numpy(), list(range(logits.shape[1]))
     precision, recall, f1, _ = precision_recall_fscore_support(
-        truth, answer, labels=classes, average="macro", zero_division=0
+        truth, answer, labels=labels.unique().numpy(), average="macro", zero_division=0
     )
     counts: Sequence[Sequence[int]] = confusion_matrix(truth, answer, labels=classes).tolist()
     return 100 * float(precision), 100 * float(recall), 100 * float(f1), tuple(tuple(row) for row in counts)

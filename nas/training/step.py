@@ -83,6 +83,15 @@ def normalised(pixels: Tensor, data: Data) -> Tensor:
     return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
 
 
+def loss_of(logits: Tensor, answers: Tensor, weights: Tensor | None, smoothing: float = 0.0) -> Tensor:
+    """The mean cross entropy of a batch; `answers`: classes (B,), or shares of them (B, classes). With `weights`
+    (classes,) an image counts as much as its class does, whatever else is in the batch."""
+    if weights is None:
+        return functional.cross_entropy(logits, answers, label_smoothing=smoothing)
+    each = functional.cross_entropy(logits, answers, label_smoothing=smoothing, reduction="none")
+    return (each * (weights[answers] if answers.ndim == 1 else answers @ weights)).mean()
+
+
 def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The optimiser of `recipe`; weight decay spares batch norm and biases."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -118,7 +127,7 @@ def train(
     begin, end = part
     steps = epochs * batches
     tail = max(1, round(recipe.tail * steps))
-    shares = data.class_weights(where)
+    weights = data.class_weights(images, where)
     total, start = torch.zeros((), device=where), time.perf_counter()
     for epoch in range(epochs):
         for i, index in enumerate(torch.randperm(len(images), generator=rng).tensor_split(batches)):
@@ -131,7 +140,7 @@ def train(
                 group["lr"] = group.get("highest_lr", recipe.lr) * share
             batch = ready.drawn(index, rng)
             with precision(where):
-                loss = functional.cross_entropy(model(normalised(batch, data)), ready.labels[index.to(where)], shares)
+                loss = loss_of(model(normalised(batch, data)), ready.labels[index.to(where)], weights)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

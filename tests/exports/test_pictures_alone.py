@@ -108,8 +108,18 @@ def test_pixels_of_any_size_are_taken_and_others_refused(tmp_path: Path) -> None
     ready = np.zeros((2, 28, 28, 3), np.uint8)
     assert torch.allclose(alone.preprocess(ready), torch.tensor(-0.4 / 0.3), atol=1e-6)  # as it is
     assert alone.preprocess(np.zeros((2, 40, 50, 1), np.uint8)).shape == (2, 3, 28, 28)
-    with pytest.raises(ValueError, match=r"pixels must be uint8 \(N, height, width, channels\), got torch.float32"):
-        alone.preprocess(np.zeros((28, 28, 3), np.float32))
+    assert torch.equal(alone.preprocess([file, image]), torch.cat([wanted, wanted]))
+    assert alone.preprocess(np.zeros((0, 40, 40, 3), np.uint8)).shape == (0, 3, 28, 28)
+    assert torch.equal(alone.preprocess(np.asarray(image)[::-1, ::-1][::-1, ::-1]), wanted)
+    gray = np.full((28, 28, 1), 99, np.uint8)
+    assert torch.equal(alone.preprocess(gray), alone.preprocess(gray.repeat(3, -1)))  # its own size, as it is
+    for wrong in (np.zeros((28, 28, 3), np.float32), np.zeros((2, 3, 28, 28), np.uint8), np.zeros((4, 9, 9), np.uint8)):
+        with pytest.raises(ValueError, match=r"pixels must be uint8 \(N, height, width, channels\), with 1 or 3 chan"):
+            alone.preprocess(wrong)
+    assert torch.fx.symbolic_trace(alone.Network()) is not None  # the check is in nobody's way
+    Image.fromarray(np.full((9, 9), 7.5, np.float32)).save(tmp_path / "wrong.tiff")
+    with pytest.raises(ValueError, match=r"its levels go from 7.5 to 7.5; they must be in 0 to 1"):
+        alone.preprocess(tmp_path / "wrong.tiff")
     with pytest.raises(ValueError, match=r"images must be \(N, 3, 28, 28\), .*, got \(1, 3, 32, 32\)"):
         alone.load()(torch.zeros(1, 3, 32, 32))
 

@@ -83,6 +83,7 @@ def test_what_is_not_there_is_said(trained: tuple[Run, TrainingPlan], tmp_path: 
         ({"all_images": True}, "All images were trained on"),
         ({"images_digest": "another"}, "have been changed since"),
         ({"dataset": f"npz:{tmp_path / 'none.npz'}"}, "cannot be read"),
+        ({"dataset": "cifar10", "data": str(tmp_path)}, "which are not on this machine"),
     ):
         before = (run.path / "training.json").read_text()
         try:

@@ -165,7 +165,9 @@ def test_a_teacher_of_other_images_is_refused(here: Path) -> None:
     run, _ = began(here / "teacher", epochs=1)
     finish(run.path)
     other = replace(load("digits"), classes=tuple("abcdefghij"))
-    with pytest.raises(ValueError, match="was trained on digits, which is not digits as it is here"):
+    with pytest.raises(
+        ValueError, match="was trained on digits at 32x32x3, which is not digits at 32x32x3 as it is here"
+    ):
         teacher_from(run.weights(0), other)
 
 

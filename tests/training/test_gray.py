@@ -1,5 +1,6 @@
 """Images of one channel, from files, arrays and torchvision's datasets, and classes that count alike."""
 
+import random
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,13 @@ from nas.models.counting import count
 from nas.models.torch_model import build
 from nas.networks.architecture import cost
 from nas.networks.sizes import for_images
-from nas.networks.space import decode, encode, fitted
+from nas.networks.space import Of, decode, encode, fitted, one_of, sample
 from nas.records.plan import Reading
 from nas.records.search_files import digest_of
 from nas.training.arrays import kept
 from nas.training.datasets import load, load_test, natural_form
 from nas.training.pictures import square, with_channels
+from nas.training.step import loss_of
 from search_spaces import ANCHORS, LOWRES
 
 GRAY = Reading(channels=1)
@@ -124,7 +126,7 @@ def idx(file: Path, array: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") ->
 def test_gray_sets_of_torchvision(
     tmp_path: Path, name: str, prefix: str, labels: tuple[int, int], classes: str
 ) -> None:
-    """As they lie on disk, 28x28, with two zeros around them; letters as one reads them."""
+    """As they lie on disk, 28x28, brought to 32x32 as a picture file is; letters as one reads them."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(1, 256, (520, 28, 28), np.uint8)
     answers = np.resize(np.arange(*labels), 520).astype(np.uint8)
@@ -134,10 +136,11 @@ def test_gray_sets_of_torchvision(
     data, test = load(name, str(tmp_path), None, GRAY), load_test(name, str(tmp_path), None, GRAY)
     assert (data.channels, data.resolution, len(data.classes)) == (1, 32, labels[1] - labels[0])
     assert data.classes[0] == classes and data.flip == (name == "fashion-mnist")
-    inner = test.all()[:, 2:-2, 2:-2, 0].numpy()
-    assert (inner == (pixels.transpose(0, 2, 1) if name == "emnist-letters" else pixels)).all()
-    assert not test.all()[:, :2].any() and test.labels.tolist() == (answers.astype(int) - labels[0]).tolist()
-    assert load(name, str(tmp_path), 28, GRAY).train.side == 28
+    upright = pixels.transpose(0, 2, 1) if name == "emnist-letters" else pixels
+    Image.fromarray(upright[7]).save(tmp_path / "7.png")
+    assert (test.all()[7].numpy() == square((tmp_path / "7.png").read_bytes(), 32, 1)).all()
+    assert test.labels.tolist() == (answers.astype(int) - labels[0]).tolist()
+    assert (load_test(name, str(tmp_path), 28, GRAY).all()[..., 0].numpy() == upright).all()
 
 
 def test_traffic_signs_of_one_track_are_on_one_side(tmp_path: Path) -> None:
@@ -156,6 +159,8 @@ def test_traffic_signs_of_one_track_are_on_one_side(tmp_path: Path) -> None:
     assert len(data.val) == pytest.approx(43 * 30, abs=43 * 6) and not data.flip
     again = load("gtsrb", str(tmp_path))  # from the cache: no picture is decoded twice
     assert again.digest == data.digest
+    Image.new("RGB", (15, 15), "white").save(folder / f"{0:05d}_{0:05d}.ppm")
+    assert load("gtsrb", str(tmp_path)).digest != data.digest  # but for those that have changed
 
 
 def test_a_set_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -165,15 +170,49 @@ def test_a_set_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_classes_count_alike(tmp_path: Path) -> None:
-    """A class of a tenth of the images weighs as much in the loss as the other; without it a tenth."""
+    """A class of a tenth of the images weighs as much in the loss as the other, in a rung that takes some of them too,
+    whatever else is in the batch."""
     rng = np.random.default_rng(0)
     labels = (np.arange(400) % 10 == 0).astype(int)
     file = kept(rng.integers(0, 256, (400, 8, 8), np.uint8), labels, None, None, None)
     data = replace(load(f"npz:{file}"), balance=True)
-    weights = data.class_weights(torch.device("cpu"))
-    assert weights is not None and load(f"npz:{file}").class_weights(torch.device("cpu")) is None
-    counted = torch.bincount(data.train.labels) * weights
-    assert counted[0] == pytest.approx(float(counted[1])) and float(counted.sum()) == pytest.approx(len(data.train))
+    here = torch.device("cpu")
+    assert replace(data, balance=False).class_weights(data.train, here) is None
+    for images in (data.train, data.train.first(100)):  # of the first hundred a third is of the rare class
+        weights = data.class_weights(images, here)
+        assert weights is not None
+        counted = torch.bincount(images.labels) * weights
+        assert counted[0] == pytest.approx(float(counted[1])) and float(counted.sum()) == pytest.approx(len(images))
+    logits = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    whole = loss_of(logits, images.labels, weights)
+    parts = [loss_of(logits[i : i + 4], images.labels[i : i + 4], weights) for i in range(0, 100, 4)]
+    assert torch.stack(parts).mean() == pytest.approx(float(whole), abs=1e-5)
+    shares = torch.nn.functional.one_hot(images.labels, 2).float()
+    assert loss_of(logits, shares, weights) == pytest.approx(float(whole), abs=1e-5)
+
+
+def test_a_class_without_images_counts_nothing() -> None:
+    rng = np.random.default_rng(0)
+    file = kept(rng.integers(0, 256, (60, 8, 8), np.uint8), np.arange(60) % 2 * 2, None, None, None)
+    data = replace(load(f"npz:{file}"), balance=True)
+    weights = data.class_weights(data.train, torch.device("cpu"))
+    assert len(data.classes) == 3 and weights is not None and weights.tolist() == [1, 0, 1]
+
+
+def test_a_mix_of_gray_and_colour_is_not_taken_for_gray(tmp_path: Path) -> None:
+    """One infrared frame and three in colour, by turns: looking at every fourth would see gray alone."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for i in range(800):
+        colour = "gray" if i % 4 == 0 else ("red", "green")[i % 2]
+        Image.new("RGB", (8, 8), colour).save(tmp_path / "ab"[i % 2] / f"{i:04d}.png")
+    assert natural_form(f"folder:{tmp_path}")[1] == 3
+
+
+def test_a_space_that_says_its_channels_gets_those_of_the_images() -> None:
+    named = replace(LOWRES, template=Of(LOWRES.template.cls, (*LOWRES.template.fields, ("channels", one_of(1, 3)))))
+    assert {sample(fitted(named, 32, 10), random.Random(seed)).channels for seed in range(5)} == {3}
+    assert sample(fitted(named, 32, 10, 1), random.Random(0)).channels == 1
 
 
 def test_what_was_known_before_is_known_now() -> None:

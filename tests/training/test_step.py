@@ -95,7 +95,7 @@ def test_the_loss_is_of_the_last_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     data, losses = bright_or_dark(64), list[float]()
     entropy = torch.nn.functional.cross_entropy
 
-    def noted(logits: torch.Tensor, labels: torch.Tensor, _: torch.Tensor | None) -> torch.Tensor:
+    def noted(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
         loss = entropy(logits, labels)
         losses.append(float(loss.detach()))
         return loss
