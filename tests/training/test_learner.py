@@ -168,7 +168,7 @@ def test_a_checkpoint_that_would_run_code_is_not_run(here: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
-@pytest.mark.filterwarnings("ignore:y_pred contains classes")
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of few classes
 def test_figures_of_classes_follow_from_the_confusion_matrix(pairs: list[tuple[int, int]]) -> None:
     labels = torch.tensor([truth for truth, _ in pairs])
     logits = torch.eye(4)[[answer for _, answer in pairs]]
