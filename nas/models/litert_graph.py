@@ -41,6 +41,7 @@ from nas.networks.graph import (
 Array: TypeAlias = NDArray[Any]
 FUSED = {"relu": "RELU", "relu6": "RELU6"}  # activations that a layer before takes along
 LEAST = float(np.finfo(np.float32).min)  # what a maximum is taken over where there is nothing
+JOINED = 10  # maps that TensorFlow Lite Micro concatenates at once
 INPUT, OUTPUT, SIGNATURE = "image", "logits", "serving_default"
 
 
@@ -298,8 +299,10 @@ class _Writer:
             case Pad():
                 return self._padded(x[0], node.name, 0, 1, 0.0)
             case Cat():
-                fields = {"axis": 3, "fusedActivationFunction": 0}
-                return self.operator("CONCATENATION", x, node.name, shape, "ConcatenationOptions", **fields)
+                while len(x) > JOINED:
+                    first, x = x[:JOINED], x[JOINED:]
+                    x = [self._joined(first, f"{node.name}.first{len(x)}"), *x]
+                return self._joined(x, node.name)
             case Slice(start, stop):
                 begin = self.constant(f"from {start}", np.array([0, 0, 0, start], np.int32))
                 size = self.constant(f"{shape}", np.array([*shape[:3], stop - start], np.int32))
@@ -312,6 +315,12 @@ class _Writer:
                 y = self.operator("TRANSPOSE", [apart, order], f"{node.name}.turned", turned, "TransposeOptions")
                 return self._reshaped(y, node.name, shape)
         raise Error(f"{node.name}: {type(node.op).__name__} cannot be written for LiteRT")
+
+    def _joined(self, x: Sequence[int], name: str) -> int:
+        shapes = [self.tensors[one].shape for one in x]
+        shape = (*shapes[0][:3], sum(one[3] for one in shapes))
+        fields = {"axis": 3, "fusedActivationFunction": 0}
+        return self.operator("CONCATENATION", x, name, shape, "ConcatenationOptions", **fields)
 
     def _element_by_element(self, kind: str, x: Sequence[int], node: Node) -> int:
         options = {"ADD": "AddOptions", "MUL": "MulOptions"}[kind]

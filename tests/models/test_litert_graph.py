@@ -149,6 +149,14 @@ def test_int8_answers_alike_in_both_interpreters() -> None:
             assert np.abs(logits - right).max() < 0.1 * spread
 
 
+def test_more_maps_are_joined_than_a_microcontroller_joins_at_once() -> None:
+    g = Wiring(2, 4)
+    g.cat("cat", [g.conv(f"conv{i}", g.input, 1 + i % 3, bias=True) for i in range(23)])
+    content, image = model_of(g.graph), np.random.default_rng(0).standard_normal((1, 4, 4, 2)).astype(np.float32)
+    assert kinds(content)["CONCATENATION"] == 3
+    assert np.abs(answered(content, image) - answered_by_micro(content, image)).max() < 1e-5
+
+
 def test_a_layer_that_litert_has_not_is_named() -> None:
     g = Wiring(4, 9)
     g.pool("hanging", g.input, "avg", 2, 2, ceil=True)
