@@ -6,7 +6,6 @@ copy of the map would double what a microcontroller has to hold. The batch is 1.
 """
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -79,17 +78,22 @@ class _Writer:
     of: dict[int, int] = field(default_factory=dict)
     constants: dict[str, int] = field(default_factory=dict)
     folded: dict[int, Node] = field(default_factory=dict)
-    readers: Counter[int] = field(default_factory=Counter)
+    readers: dict[int, list[Node]] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
     taken_along: set[int] = field(default_factory=set)
     """Places of activations that the layer before has fused."""
 
     def __post_init__(self) -> None:
         self.folded = foldable(self.nodes)
-        self.readers = Counter(read.at for node in self.nodes for read in node.reads)
+        for node in self.nodes:
+            for at in {read.at for read in node.reads}:
+                self.readers.setdefault(at, []).append(node)
 
     def tensor(self, name: str, shape: Sequence[int]) -> int:
-        """A tensor that an operator writes."""
-        self.tensors.append(_Tensor(name, tuple(int(side) for side in shape)))
+        """A tensor that an operator writes; ai-edge-quantizer knows tensors by their names."""
+        taken = name in self.names
+        self.names.add(name)
+        self.tensors.append(_Tensor(f"{name}.{len(self.tensors)}" if taken else name, tuple(map(int, shape))))
         return len(self.tensors) - 1
 
     def constant(self, name: str, value: Array) -> int:
@@ -137,28 +141,21 @@ class _Writer:
             case _:
                 self.of[at] = self._other(node, x)
 
-    def _next(self, node: Node) -> Node | None:
-        """Who alone reads `node`."""
-        readers = [other for other in self.nodes if any(read.at == node.out.at for read in other.reads)]
-        return readers[0] if len(readers) == 1 else None
-
     def _fused(self, node: Node) -> int:
         """The activation that `node` takes along: the one that alone reads it, or the norm that is folded into it."""
         from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
-        last = self.folded.get(node.out.at, node)
-        after = self._next(last)
-        if after and isinstance(after.op, Act) and after.op.name in FUSED:
-            self.taken_along.add(after.out.at)
-            return int(getattr(ActivationFunctionType, FUSED[after.op.name]))
+        after = self.readers.get(self.folded.get(node.out.at, node).out.at, [])
+        if len(after) == 1 and isinstance(after[0].op, Act) and after[0].op.name in FUSED:
+            self.taken_along.add(after[0].out.at)
+            return int(getattr(ActivationFunctionType, FUSED[after[0].op.name]))
         return int(ActivationFunctionType.NONE)
 
     def _padded_by_reader(self, node: Node) -> bool:
         """Whether all who read a padded map are convolutions whose SAME padding is just that."""
-        readers = [other for other in self.nodes if any(read.at == node.out.at for read in other.reads)]
         return all(
             isinstance(one.op, Conv) and one.op.kernel == (2, 2) and one.op.stride == 1 and one.op.pad == (0, 0)
-            for one in readers
+            for one in self.readers.get(node.out.at, [])
         )
 
     def _conv(self, node: Node, op: Conv, x: int) -> int:
