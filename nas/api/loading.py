@@ -34,8 +34,8 @@ from search_spaces import ANCHORS, BASELINE, SPACES
 if TYPE_CHECKING:
     from nas.reports.plots import ReportView
     from nas.reports.training_page import TrainingView
-    from nas.training.datasets import Data
     from nas.training.full_training import TrainedNetwork
+    from nas.training.images import Data
 
 
 SHOWN = 24  # images that a network is wrong about, on its page

@@ -28,7 +28,7 @@ from nas.serialization import from_json
 from search_spaces import ANCHORS, BASELINE, SPACES
 
 if TYPE_CHECKING:
-    from nas.training.datasets import Data
+    from nas.training.images import Data
 
 RUNS = Path("runs")  # where runs lie that are given no folder
 RESOLUTION = SMALL  # of images where nothing else is said

@@ -34,8 +34,9 @@ from nas.records.run_folder import RunFailed
 from nas.records.timing import Latency
 from nas.serialization import from_data, to_json
 from nas.training.crops import evaluated
-from nas.training.datasets import Images, load_test
+from nas.training.datasets import load_test
 from nas.training.full_training import TrainedNetwork
+from nas.training.images import Images
 from nas.training.learner import topk_accuracy
 from nas.training.proxy import loaded, refresh
 

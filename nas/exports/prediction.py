@@ -15,8 +15,8 @@ from nas.exports.verification import opened, prepared
 from nas.models.weights import put
 from nas.networks.architecture import COLOUR
 from nas.records.results import FORMATS, Prediction
-from nas.training.datasets import middle
 from nas.training.full_training import TrainedNetwork
+from nas.training.images import middle
 from nas.training.learner import network
 from nas.training.pictures import square
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas.training.datasets import CHUNK, PADDED, Data, Images, middle
+from nas.training.images import CHUNK, PADDED, Data, Images, middle
 
 AREA, ASPECT = (0.35, 1.0), (3 / 4, 4 / 3)  # of random parts; a smaller area than this leaves small networks nothing
 

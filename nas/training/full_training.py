@@ -32,7 +32,8 @@ from nas.records.run_folder import (
     write_weights,
 )
 from nas.records.trial import Score
-from nas.training.datasets import Data, load_test
+from nas.training.datasets import load_test
+from nas.training.images import Data
 from nas.training.learner import (
     class_metrics,
     images_of,

@@ -26,7 +26,7 @@ from nas.records.results import Epoch, History
 from nas.serialization import from_data, to_data
 from nas.training.augmentation import augmented_by_policy, mixed
 from nas.training.crops import TrainingImages, training_images
-from nas.training.datasets import Data, Images
+from nas.training.images import Data, Images
 from nas.training.muon import sgd
 from nas.training.picture_cache import Stored
 from nas.training.step import (

@@ -7,7 +7,7 @@ from torch import nn
 
 from nas.records.results import Mistake
 from nas.training.crops import seen
-from nas.training.datasets import Data, Images
+from nas.training.images import Data, Images
 from nas.training.step import logits_of
 
 

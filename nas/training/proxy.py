@@ -12,7 +12,8 @@ from nas.networks.architecture import Arch, arch_id
 from nas.records.plan import Plan, derived_seed
 from nas.records.recipes import TrainingPlan
 from nas.records.trial import Score
-from nas.training.datasets import Data, load, resized, state_of
+from nas.training.datasets import load, state_of
+from nas.training.images import Data, resized
 from nas.training.step import Tick, device, optimiser_of, top1, train, trainable
 
 loaded = cache(load)  # a process reads its dataset once

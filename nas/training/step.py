@@ -17,8 +17,8 @@ from nas.networks.architecture import Arch
 from nas.records.optimisers import share_of_lr
 from nas.records.plan import Recipe
 from nas.training.crops import seen, training_images
-from nas.training.datasets import Data, Images
 from nas.training.depthwise import with_fast_gradients
+from nas.training.images import Data, Images
 from nas.training.muon import sgd
 
 Tick: TypeAlias = Callable[[int], None]

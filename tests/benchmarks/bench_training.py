@@ -21,8 +21,9 @@ from torchvision.transforms import v2
 from nas.api.resolve import architecture
 from nas.models.torch_model import build
 from nas.records.plan import PROXY
-from nas.training.datasets import Data, Images, load
+from nas.training.datasets import load
 from nas.training.depthwise import with_fast_gradients
+from nas.training.images import Data, Images
 from nas.training.step import keep_freed_memory, optimiser_of, top1, train
 from search_spaces import ANCHORS
 

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from nas.training.crops import evaluated, resized_crops, seen, training_images
-from nas.training.datasets import Data, load
+from nas.training.datasets import load
+from nas.training.images import Data
 
 CPU = torch.device("cpu")
 

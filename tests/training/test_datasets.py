@@ -11,7 +11,8 @@ from PIL import Image
 
 from nas.errors import Notice
 from nas.records.plan import Reading
-from nas.training.datasets import Images, load, load_test, natural_form, resized
+from nas.training.datasets import load, load_test, natural_form
+from nas.training.images import Images, resized
 
 CIFAR = Path(__file__).parents[2].parent / "shared" / "data"
 

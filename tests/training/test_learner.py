@@ -14,7 +14,8 @@ from nas.models.torch_model import build
 from nas.networks.architecture import Arch, Head, Stage, Stem
 from nas.networks.blocks import Bottleneck
 from nas.records.recipes import TRAINING_RECIPES, Teacher, TrainingPlan, TrainingRecipe
-from nas.training.datasets import Data, load
+from nas.training.datasets import load
+from nas.training.images import Data
 from nas.training.learner import (
     Learner,
     _decayed,

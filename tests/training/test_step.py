@@ -10,7 +10,8 @@ from nas.networks.architecture import Arch, Head, Stage, Stem
 from nas.networks.blocks import Bottleneck
 from nas.records.plan import Budget, Recipe, Rung
 from nas.training.crops import augmented
-from nas.training.datasets import Data, Images, load, resized
+from nas.training.datasets import load
+from nas.training.images import Data, Images, resized
 from nas.training.proxy import Proxy
 from nas.training.step import Diverged, normalised, optimiser_of, top1, train
 from tests.conftest import RECIPE, plan_for
