@@ -1,9 +1,10 @@
 """LiteRT models in int8, by Google's ai-edge-quantizer: weights a channel, activations calibrated on images."""
 
 import contextlib
-import io
+import os
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -25,13 +26,31 @@ def int8_model(content: bytes, batches: Sequence[Array]) -> bytes:
     except ImportError as error:
         raise RunFailed(MISSING.format(error=error)) from None
     images = [image[None] for batch in batches for image in np.ascontiguousarray(batch.transpose(0, 2, 3, 1))]
-    quiet = io.StringIO()
-    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet), warnings.catch_warnings():
+    with _silence(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quantizer = Quantizer(content, static_wi8_ai8())
         ranges = quantizer.calibrate({SIGNATURE: [{INPUT: image} for image in images]}, num_threads=1)
         made = quantizer.quantize(ranges).quantized_model
     return inlined(bytes(made))
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing is printed meanwhile, by Python or by C++: progress bars of another's, and which delegates there are."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = os.dup(1), os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for shown, kept in enumerate(before, 1):
+            os.dup2(kept, shown)
+            os.close(kept)
 
 
 def inlined(content: bytes) -> bytes:
