@@ -293,7 +293,7 @@ PROXY = Recipe(
 FRONT_KEEP = 0.5  # its `keep` where a front is sought, which needs networks all along it
 TRIALS, DIGITS_TRIALS = 64, 24  # networks that a search trains where nothing else is asked
 PASSES = 8  # of a rung, at most: what has been seen more often is known by heart, which its loss would be praised for
-RUNG_STEPS, SMALL_BATCH = 128, 16  # of a rung, at least: after fewer, most networks still answer by chance
+RUNG_STEPS, SMALL_BATCH = 128, 8  # of a rung, at least: after fewer, most networks still answer by chance
 POLISH_AFTER = 0.75  # of the networks of a search
 WAVE = 8  # of them proposed before any result is used
 
