@@ -49,20 +49,20 @@ def preprocess(picture):
 
     Pixels of the network's own size are taken as they are; of all else `square` takes the middle.
     """
-    import numpy
-    from PIL import Image
-
     if isinstance(picture, (list, tuple)):
         return torch.cat([preprocess(one) for one in picture])
     if isinstance(picture, (str, Path)) or hasattr(picture, "convert"):
         pixels = square(picture)[None]
     else:
-        pixels = picture if torch.is_tensor(picture) else torch.from_numpy(numpy.array(picture))
+        pixels = picture if torch.is_tensor(picture) else torch.from_numpy(picture.copy())
         if pixels.dtype != torch.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] not in (1, 3):
             found = f"{pixels.dtype} {tuple(pixels.shape)}"
             raise ValueError(f"pixels must be uint8 (N, height, width, channels), with 1 or 3 channels, got {found}")
         pixels = pixels if pixels.ndim == 4 else pixels[None]
         if pixels.shape[1:] != (RESOLUTION, RESOLUTION, CHANNELS):
+            import numpy
+            from PIL import Image
+
             size, mode = pixels.shape[1:3], "L" if CHANNELS == 1 else "RGB"
             images = [Image.fromarray(one.squeeze(-1).numpy()).convert(mode) for one in pixels]
             made = [numpy.array(one) if size == (RESOLUTION, RESOLUTION) else square(one).numpy() for one in images]
@@ -173,7 +173,7 @@ def python_source(
         "",
         f"Network {arch_id(arch)}: images ({shape}) to logits (N, {arch.classes}); {spent.macs:,}",
         f"multiply-accumulates of convolutions and linear layers for one image, {spent.params:,} parameters.",
-        "Written by nas; needs torch and nothing else, and Pillow to read pictures: python model.py photo.jpg",
+        "Written by nas; needs torch and nothing else; to read pictures Pillow too: python model.py photo.jpg",
         '"""',
         "",
         "import json",

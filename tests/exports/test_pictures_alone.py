@@ -124,6 +124,13 @@ def test_pixels_of_any_size_are_taken_and_others_refused(tmp_path: Path) -> None
         alone.load()(torch.zeros(1, 3, 32, 32))
 
 
+def test_pixels_of_its_own_size_need_torch_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = module(exported(tmp_path / "export", TINY, 1.0) / "model.py")
+    for name in ("PIL", "numpy"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert alone.preprocess(torch.zeros(2, 32, 32, 3, dtype=torch.uint8)).shape == (2, 3, 32, 32)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_onnx_from_pixels_to_scores(tmp_path: Path, channels: int) -> None:
     folder = exported(tmp_path / "export", replace(TINY, channels=channels), 1.0)
