@@ -150,18 +150,28 @@ def _written(arrays: Mapping[str, NDArray[Any]]) -> Path:
     for name, array in arrays.items():
         seen.update(f"{name} {array.dtype} {array.shape}".encode())
         seen.update(np.ascontiguousarray(array).view(np.uint8).data)
-    file = cache_folder() / "arrays" / f"{seen.hexdigest()[:24]}.npz"
+    file = place(seen.hexdigest())
+    if not file.exists():
+        put(file, arrays)
+    return file
+
+
+def place(digest: str) -> Path:
+    """The file in the cache of arrays that are known by that digest."""
+    return cache_folder() / "arrays" / f"{digest[:24]}.npz"
+
+
+def put(file: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes arrays to a file of the cache, whole or not at all. Raises Error where that cannot be done."""
     try:
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            whole = file.with_name(f".{os.getpid()}.npz")
-            np.savez(whole, **arrays)  # type: ignore[arg-type]
-            whole.replace(file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        whole = file.with_name(f".{os.getpid()}.npz")
+        np.savez(whole, **arrays)  # type: ignore[arg-type]
+        whole.replace(file)
     except OSError as error:
         raise Error(
             f"the images cannot be kept in {file.parent} ({error.strerror or error}); make room there"
         ) from None
-    return file
 
 
 def of_pairs(pairs: Any, name: str, side: int | None) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:

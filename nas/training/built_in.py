@@ -108,13 +108,10 @@ def _as_arrays(name: str, found: Any, root: Path, side: int) -> tuple[Any, Any]:
 
 def _decoded(what: str, pairs: Any, side: int) -> tuple[Any, Any]:
     """A dataset of picture files, decoded once: kept in the cache under the name of `what` it is."""
-    file = cache_folder() / "arrays" / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.npz"
+    file = arrays.place(hashlib.sha256(what.encode()).hexdigest())
     if not file.exists():
         pixels, labels, _ = arrays.of_pairs(pairs, what.split()[0], side)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        whole = file.with_name(f".{os.getpid()}.npz")
-        np.savez(whole, pixels=pixels, labels=labels)
-        whole.replace(file)
+        arrays.put(file, {"pixels": pixels, "labels": labels})
     with np.load(file, allow_pickle=False) as kept:
         return kept["pixels"], kept["labels"]
 

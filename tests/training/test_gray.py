@@ -1,5 +1,6 @@
 """Images of one channel, from files, arrays and torchvision's datasets, and classes that count alike."""
 
+import errno
 import random
 import struct
 from dataclasses import replace
@@ -142,7 +143,7 @@ def test_gray_sets_of_torchvision(
     assert (load_test(name, str(tmp_path), 28, GRAY).all()[..., 0].numpy() == upright).all()
 
 
-def test_traffic_signs_of_one_track_are_on_one_side(tmp_path: Path) -> None:
+def test_traffic_signs_of_one_track_are_on_one_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thirty pictures of one sign, one after the other: GTSRB as it lies on disk."""
     for label in range(43):
         folder = tmp_path / "gtsrb" / "GTSRB" / "Training" / f"{label:05d}"
@@ -156,6 +157,11 @@ def test_traffic_signs_of_one_track_are_on_one_side(tmp_path: Path) -> None:
     ]
     assert not sides[0] & sides[1] and len(data.train) + len(data.val) == 43 * 5 * 30
     assert len(data.val) == pytest.approx(43 * 30, abs=43 * 6) and not data.flip
+    with monkeypatch.context() as full:  # what is at fault is said, not that the set were missing
+        full.setattr(np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        full.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+        with pytest.raises(Error, match=r"the images cannot be kept in .*No space left.*make room there"):
+            load("gtsrb", str(tmp_path))
     again = load("gtsrb", str(tmp_path))  # from the cache: no picture is decoded twice
     assert again.digest == data.digest
     Image.new("RGB", (15, 15), "white").save(folder / f"{0:05d}_{0:05d}.ppm")
