@@ -1,6 +1,7 @@
 """What several tests share: a space and recipe small enough to search in seconds, evaluators that do not train."""
 
 import os
+import sys
 import tempfile
 
 os.environ.setdefault("XDG_CACHE_HOME", f"{tempfile.gettempdir()}/nas-tests-{os.getuid()}")
@@ -30,7 +31,25 @@ SMALLER = {
     "pool.DRAWN": 300, "pool.CHILDREN": 8, "pool.SHIFTS": 3, "proposer.PARENTS": 4, "proposer.ROUNDS": 1,
     "near_budget.WALKS": 5, "near_budget.STEPS": 25,
 }  # fmt: skip
+FEW_STEPS = 32  # of a proxy on few images, where users have 128
+# The command line with the same, for processes of their own.
+COMMAND = f"""
+from importlib import import_module
+import nas.records.plan
+from nas.cli.app import app
+nas.records.plan.RUNG_STEPS = {FEW_STEPS}
+for name, number in {SMALLER}.items():
+    module, _, constant = name.partition(".")
+    setattr(import_module(f"nas.search_strategy.{{module}}"), constant, number)
+app(prog_name="nas")
+"""
 LADDER = replace(RECIPE, rungs=(Rung(64, 1, 32), Rung(64, 2, 32), Rung(64, 5, 32, anew=True)), keep=0.25)
+
+
+def nas_command(*args: object) -> list[str]:
+    """`nas ARGS` for a process of its own, which proposes from fewer networks and trains fewer steps than users' does:
+    what is tested does not hang on their number, the time does."""
+    return [sys.executable, "-c", COMMAND, *map(str, args)]
 
 
 def plan_for(budget: Budget, space: Space = LOWRES, trials: int = 20, seed: int = 0, wave: int = 4) -> Plan:
@@ -86,7 +105,7 @@ def small_pools() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         for name, number in SMALLER.items():
             patched.setattr(f"nas.search_strategy.{name}", number)
-        patched.setattr("nas.records.plan.RUNG_STEPS", 32)  # of a proxy on few images
+        patched.setattr("nas.records.plan.RUNG_STEPS", FEW_STEPS)
         yield
 
 

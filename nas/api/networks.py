@@ -30,6 +30,7 @@ from nas.networks.space import Space, fitted
 from nas.records.plan import Budget, Meter
 from nas.records.run_folder import Run, is_training, write_value
 from nas.records.timing import Measurement
+from nas.search_strategy.candidates import costs_for
 from search_spaces import ANCHORS, SPACES
 
 if TYPE_CHECKING:
@@ -134,7 +135,9 @@ def space(
     side = resolution or RESOLUTION
     where = fitted(space_of(name), side, 10)
     limits = on_paper(budget_of(budget, side, 10)) if budget is not None else None
-    return SpaceFigures(where, summary_of(where, limits.use if limits else None), limits)
+    if limits is None:
+        return SpaceFigures(where, summary_of(where), None)
+    return SpaceFigures(where, summary_of(where, limits.use, costs=costs_for(limits)), limits)
 
 
 @checked

@@ -24,6 +24,7 @@ from nas.records.plan import BUDGET_HELP, FRONT_KEEP, Budget, Plan, Reading, fil
 from nas.records.run_folder import Run, free_name, open_run
 from nas.records.search_files import Restore, read_trials
 from nas.records.trial import Trial, identity, restored
+from nas.search_strategy.candidates import costs_for
 from nas.serialization import from_json
 from search_spaces import ANCHORS, BASELINE, SPACES
 
@@ -263,7 +264,7 @@ def with_starts(anchors: Sequence[Anchor], plan: Plan) -> list[Anchor]:
 def first_of(plan: Plan) -> list[Arch]:
     """The baseline on the plan's images, where it keeps the budget."""
     baseline = anchors_for(plan)[0].arch
-    return [baseline] if plan.budget.keeps(cost(baseline)) else []
+    return [baseline] if plan.budget.keeps(costs_for(plan.budget)(baseline)) else []
 
 
 def fitting(resolution: int | None) -> list[Anchor]:

@@ -52,7 +52,7 @@ class GPSampler(ProposerSampler):
         limits = Budget() if budget is None else budget_of(budget, RESOLUTION, 10)
         if limits.timed:
             raise Error(f"budget {limits} limits latency, which nothing measures in a study of your own; leave it out")
-        costs = priced(cost, needed=limits.limits())
+        costs = priced(cost, limits)
         cheapest(where, limits, random.Random(seed), costs)  # raises where nothing keeps the budget
         super().__init__(Proposer(where, limits, costs, seed), batch)
 

@@ -26,7 +26,6 @@ from nas.api.starts import StartLike, best_of, known_from, starts_in
 from nas.api.user_functions import UserEvaluate, UserFunction, check_takes, priced, timed
 from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
-from nas.networks.architecture import cost_or_unbuildable as cost_on_paper
 from nas.networks.graph import Cost
 from nas.networks.space import Space, fitted
 from nas.records.datasets import BUILT_IN
@@ -43,8 +42,8 @@ from nas.records.plan import (
 from nas.records.run_folder import is_calibration, open_run
 from nas.records.search_files import Restore, digest_of
 from nas.records.timing import Latency
-from nas.records.trial import Costs, Trial, restored
-from nas.search_strategy.candidates import cheapest
+from nas.records.trial import Costs, Trial
+from nas.search_strategy.candidates import cheapest, costs_for
 
 if TYPE_CHECKING:
     from nas.execution.jobs import Evaluate
@@ -77,8 +76,8 @@ class Task:
     space: Space
     anchors: Sequence[Anchor]
     score: "Evaluate"
-    costs: Costs = cost_on_paper
-    restore: Restore = restored
+    costs: Costs
+    restore: Restore
     measure: "tuple[Measure, Any] | None" = None
     earlier: Sequence[Trial] = ()
     """What the sampler knows from another search."""
@@ -108,7 +107,8 @@ def plan_on_paper(
     )  # fmt: skip
     _check_latency(plan, meter, latency, asked.reproducible)
     if dataset in BUILT_IN:
-        cheapest(fitted(space, side, classes, reading.channels), plan.budget, random.Random(asked.seed), priced(cost))
+        where = fitted(space, side, classes, reading.channels)
+        cheapest(where, limits, random.Random(asked.seed), priced(cost, limits))
     return plan
 
 
@@ -126,11 +126,10 @@ def on_dataset(
     """A search whose networks are trained on a dataset, which is loaded."""
     from nas.training.proxy import Proxy
 
-    costs = priced(cost)
     plan = replace(plan, reading=asked.reading)
     plan, where = fitted_to_dataset(plan, folder_of(data), space, asked.resolution, read)
     limits = budget_of(asked.budget, plan.resolution, plan.classes, anchors, plan.reading.channels)
-    plan = replace(plan, budget=limits)
+    plan, costs = replace(plan, budget=limits), priced(cost, limits)
     cheapest(where, plan.budget, random.Random(asked.seed), costs)  # raises where nothing keeps the budget
     plan, earlier = _begun_with(plan, asked, where, costs)
     rows = anchors_for(plan) if anchors is None else with_starts([anchor_of(one, plan) for one in anchors], plan)
@@ -173,8 +172,7 @@ def by_function(
         wave=4 if wave is None else wave, sampler=asked.sampler, flip=asked.flip,
     )  # fmt: skip
     _check_latency(plan, meter, latency, asked.reproducible)
-    costed = {*limits.limits(), *asked.objective} - {"accuracy", "latency"}
-    costs = priced(cost, costed)
+    costs = priced(cost, limits, {*asked.objective} - {"accuracy", "latency"})
     cheapest(space, plan.budget, random.Random(asked.seed), costs)
     plan, earlier = _begun_with(plan, asked, space, costs)
     rows = with_starts([anchor_of(one, None) for one in anchors], plan)
@@ -196,11 +194,11 @@ def resumed_search(path: Path, space: SpaceLike, data: str | Path | None, trials
     if not open_run(path)[1].dataset:
         raise Error(f"{path} is of an evaluate of its own; call nas.search as it was begun, with run={str(path)!r}")
     folder, plan, where = resumable(path, data, None if isinstance(space, str) else space_of(space))
-    rows = anchors_for(plan)
+    rows, costs = anchors_for(plan), costs_for(plan.budget)
     if trials is not None:
-        extend_run(folder, trials, sum(plan.budget.keeps(cost_on_paper(anchor.arch)) for anchor in rows))
+        extend_run(folder, trials, sum(plan.budget.keeps(costs(anchor.arch)) for anchor in rows))
         plan = replace(plan, trials=trials)
-    return Task(plan, where, rows, Proxy(plan), restore=restore_in(where), measure=_measure(plan, None, rows))
+    return Task(plan, where, rows, Proxy(plan), costs, restore_in(where), _measure(plan, None, rows))
 
 
 def _check_latency(

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from nas.api.arguments import HELP
 from nas.errors import Error, shown
 from nas.networks.architecture import Arch
-from nas.networks.architecture import cost_or_unbuildable as cost_on_paper
 from nas.networks.graph import Cost
+from nas.records.plan import Budget
 from nas.records.timing import Latency, exactly
 from nas.records.trial import Costs, Score
+from nas.search_strategy.candidates import costs_for
 
 if TYPE_CHECKING:
     from nas.execution.jobs import Tick
@@ -42,13 +43,15 @@ class UserEvaluate:
         return Score(rung, value, 0.0, 1, 0, time.perf_counter() - begun, 0.0, "", 0, ""), None
 
 
-def priced(own: Callable[[Any], Cost | float] | None, needed: Collection[str] = ("macs",)) -> Costs:
-    """What a network costs, by the user's `own` function where there is one. `needed`: what of it is asked for."""
+def priced(own: Callable[[Any], Cost | float] | None, budget: Budget, also: Collection[str] = ()) -> Costs:
+    """What a network costs, by the user's `own` function where there is one: what `budget` limits, and `also`."""
+    needed = {*budget.limits(), *also}
     if own is None:
+        of_architecture = costs_for(budget)
 
         def on_paper(network: Any) -> Cost:
             if isinstance(network, Arch):
-                return cost_on_paper(network)
+                return of_architecture(network)
             if needed:
                 raise Error(
                     f"networks of your own need cost=, which says what they cost, where a budget limits that; got "

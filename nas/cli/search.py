@@ -26,7 +26,8 @@ def search(
     budget: Annotated[
         list[str] | None,
         typer.Option(
-            help="Upper limits that every network keeps: 25MFLOPs, 0.4MParams, 128KBpeak, 1.5ms, an anchor's name for "
+            help="Upper limits that every network keeps: 25MFLOPs, 0.4MParams, 128KBpeak, 128KBarena, 256KBflash, "
+            "1.5ms, an anchor's name for "
             "what that network costs, 0.8xANCHOR:ms; join with commas or repeat."
         ),
     ] = None,

@@ -1,6 +1,7 @@
 """LiteRT models in int8, by Google's ai-edge-quantizer: weights a channel, activations calibrated on images."""
 
 import contextlib
+import math
 import os
 import sys
 import warnings
@@ -8,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nas.models.litert_graph import INPUT, SIGNATURE, Array
+from nas.models.litert_graph import INPUT, SIGNATURE, Array, file_of
+from nas.models.micro_memory import buffers, layout
 from nas.records.run_folder import RunFailed
 
 MISSING = 'LiteRT is not installed ({error}); pip install "nas[litert]"'
@@ -31,7 +33,7 @@ def int8_model(content: bytes, batches: Sequence[Array]) -> bytes:
         quantizer = Quantizer(content, static_wi8_ai8())
         ranges = quantizer.calibrate({SIGNATURE: [{INPUT: image} for image in images]}, num_threads=1)
         made = quantizer.quantize(ranges).quantized_model
-    return inlined(bytes(made))
+    return with_layout(inlined(bytes(made)))
 
 
 @contextlib.contextmanager
@@ -57,13 +59,37 @@ def inlined(content: bytes) -> bytes:
     """A .tflite file whose constants lie in its flatbuffer. ai-edge-quantizer writes them behind it, where TensorFlow
     Lite Micro reads something else, without a word: of the answers nothing is right then."""
     import ai_edge_litert.schema_py_generated as schema
-    import flatbuffers
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     for buffer in model.buffers:
         if buffer.offset:
             buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
             buffer.offset = buffer.size = 0
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return file_of(model)
+
+
+def with_layout(content: bytes) -> bytes:
+    """A .tflite file that says where in the arena each map lies, where that takes less than TensorFlow Lite Micro's own
+    layout; else as it is. Other runtimes pass it over."""
+    import ai_edge_litert.schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    body = model.subgraphs[0]
+    widths = {schema.TensorType.INT8: 1, schema.TensorType.FLOAT32: 4}
+    sizes = {
+        at: math.prod(map(int, tensor.shape)) * widths[tensor.type]
+        for at, tensor in enumerate(body.tensors)
+        if model.buffers[tensor.buffer].data is None
+    }
+    steps = [(list(map(int, one.inputs)), int(one.outputs[0])) for one in body.operators]
+    places = layout(buffers(steps, sizes, int(body.inputs[0]), int(body.outputs[0])))[1]
+    if not places:
+        return content
+    # Version, subgraph, how many tensors; then the place of each, -1 for those that have none.
+    said = [1, 0, len(body.tensors), *(places.get(at, -1) for at in range(len(body.tensors)))]
+    held, entry = schema.BufferT(), schema.MetadataT()
+    held.data = np.array(said, np.int32).view(np.uint8)
+    entry.name, entry.buffer = "OfflineMemoryAllocation", len(model.buffers)
+    model.buffers.append(held)
+    model.metadata = [*(model.metadata or []), entry]
+    return file_of(model)

@@ -6,7 +6,7 @@ copy of the map would double what a microcontroller has to hold. The batch is 1.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -38,8 +38,12 @@ from nas.networks.graph import (
 )
 
 Array: TypeAlias = NDArray[Any]
+Weights: TypeAlias = Mapping[str, Array]
 FUSED = {"relu": "RELU", "relu6": "RELU6"}  # activations that a layer before takes along
+FUSED_AS = {"": 0, "relu": 1, "relu6": 3}  # the schema's numbers of them
 LEAST = float(np.finfo(np.float32).min)  # what a maximum is taken over where there is nothing
+SYMMETRIC = 1  # how MIRROR_PAD goes on beyond the edge: the edge itself is repeated
+DATA_ALIGNED = 16
 JOINED = 10  # maps that TensorFlow Lite Micro concatenates at once
 INPUT, OUTPUT, SIGNATURE = "image", "logits", "serving_default"
 
@@ -52,18 +56,45 @@ def litert_bytes(arch: Arch, weights: Mapping[str, Array] | None = None, seed: i
     layer, where LiteRT has none like it; ImportError where ai-edge-litert is not installed.
     """
     nodes = graph(arch)
-    writer = _Writer(nodes, weights if weights is not None else random_weights(nodes, seed))
-    for node in nodes:
-        writer.write(node)
-    return writer.model(nodes[-1].out.at)
+    return model_bytes(layers(nodes), weights if weights is not None else random_weights(nodes, seed))
 
 
 @dataclass(slots=True)
-class _Tensor:
+class Tensor:
+    """What an operator reads or writes; of a constant, how it follows from the weights."""
+
     name: str
     shape: tuple[int, ...]
-    value: Array | None = None
-    """Of a constant."""
+    value: Callable[[Weights], Array] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One of LiteRT's: its kind, which tensors it reads and writes, its options by class and fields."""
+
+    kind: str
+    inputs: tuple[int, ...]
+    output: int
+    options: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """A network in LiteRT's operators, in the order in which they run; nothing is known of its weights."""
+
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    source: int
+    target: int
+
+
+def layers(nodes: Graph) -> Layers:
+    """The operators of a network. Raises Error, naming the layer, where LiteRT has none like it."""
+    writer = _Writer(nodes)
+    for node in nodes:
+        writer.write(node)
+    return writer.written()
 
 
 @dataclass(slots=True)
@@ -71,10 +102,8 @@ class _Writer:
     """The operators written so far; a map of ours is the tensor `of[map.at]`."""
 
     nodes: Graph
-    weights: Mapping[str, Array]
-    tensors: list[_Tensor] = field(default_factory=list)
-    operators: list[tuple[str, list[int], list[int], str, dict[str, Any]]] = field(default_factory=list)
-    """Kind, inputs, outputs, and its options, by class and fields."""
+    tensors: list[Tensor] = field(default_factory=list)
+    operators: list[Operator] = field(default_factory=list)
     of: dict[int, int] = field(default_factory=dict)
     constants: dict[str, int] = field(default_factory=dict)
     folded: dict[int, Node] = field(default_factory=dict)
@@ -93,22 +122,27 @@ class _Writer:
         """A tensor that an operator writes; ai-edge-quantizer knows tensors by their names."""
         taken = name in self.names
         self.names.add(name)
-        self.tensors.append(_Tensor(f"{name}.{len(self.tensors)}" if taken else name, tuple(map(int, shape))))
+        self.tensors.append(Tensor(f"{name}.{len(self.tensors)}" if taken else name, tuple(map(int, shape))))
         return len(self.tensors) - 1
 
-    def constant(self, name: str, value: Array) -> int:
-        """A constant, written once."""
+    def weight(self, name: str, shape: Sequence[int], value: Callable[[Weights], Array]) -> int:
+        """A constant that follows from the weights, written once."""
         if name not in self.constants:
-            self.tensors.append(_Tensor(name, value.shape, np.ascontiguousarray(value)))
+            self.tensors.append(Tensor(name, tuple(shape), value))
             self.constants[name] = len(self.tensors) - 1
         return self.constants[name]
+
+    def constant(self, name: str, *values: Any, kind: Any = np.int32) -> int:
+        """A constant that is the same for all weights, written once."""
+        value = np.array(values, kind)
+        return self.weight(name, value.shape, lambda _: value)
 
     def operator(
         self, kind: str, inputs: Sequence[int], name: str, shape: Sequence[int], options: str = "", **fields: Any
     ) -> int:
         """An operator with one output; its tensor."""
         out = self.tensor(name, shape)
-        self.operators.append((kind, list(inputs), [out], options, fields))
+        self.operators.append(Operator(kind, tuple(inputs), out, options, fields))
         return out
 
     def shape(self, node: Node) -> tuple[int, int, int, int]:
@@ -143,13 +177,11 @@ class _Writer:
 
     def _fused(self, node: Node) -> int:
         """The activation that `node` takes along: the one that alone reads it, or the norm that is folded into it."""
-        from ai_edge_litert.schema_py_generated import ActivationFunctionType
-
         after = self.readers.get(self.folded.get(node.out.at, node).out.at, [])
         if len(after) == 1 and isinstance(after[0].op, Act) and after[0].op.name in FUSED:
             self.taken_along.add(after[0].out.at)
-            return int(getattr(ActivationFunctionType, FUSED[after[0].op.name]))
-        return int(ActivationFunctionType.NONE)
+            return FUSED_AS[after[0].op.name]
+        return FUSED_AS[""]
 
     def _padded_by_reader(self, node: Node) -> bool:
         """Whether all who read a padded map are convolutions whose SAME padding is just that."""
@@ -159,95 +191,81 @@ class _Writer:
         )
 
     def _conv(self, node: Node, op: Conv, x: int) -> int:
-        kernel, bias = self._folded_weights(node, op)
         before, outs = node.reads[0], node.out.size
         padded = self.nodes[before.at].op
-        given = self.tensors[x].shape[1]
+        given, grown = self.tensors[x].shape[1], (0, 0)
         if isinstance(padded, Pad) and given == before.size - 1:  # its padding is SAME
             same = True
         else:
-            same, kernel = self._where_torch_pads(node.name, op, kernel, given, outs)
+            same, grown = _where_torch_pads(node.name, op, given, outs)
+        rows, columns = (side + more for side, more in zip(op.kernel, grown, strict=True))
         depthwise = op.groups == before.channels == op.cout and op.groups > 1
+        turned = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
+        norm, each = self.folded.get(node.out.at), before.channels // op.groups
+        around = [(0, 0), (0, 0), *((0, more) for more in grown)]
+
+        def kernel(weights: Weights) -> Array:
+            return np.pad(_folded(weights, node, op, norm)[0], around).transpose(turned)
+
+        def bias(weights: Weights) -> Array:
+            return _folded(weights, node, op, norm)[1]
+
+        held = [
+            self.weight(
+                f"{node.module}.weight",
+                (1, rows, columns, op.cout) if depthwise else (op.cout, rows, columns, each),
+                kernel,
+            ),
+            self.weight(f"{node.module}.bias", (op.cout,), bias),
+        ]
         fields = {"padding": 0 if same else 1, "strideH": op.stride, "strideW": op.stride}
         fields |= {"dilationHFactor": 1, "dilationWFactor": 1, "fusedActivationFunction": self._fused(node)}
         if depthwise:
-            kind, options = "DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions"
-            kernel, fields["depthMultiplier"] = kernel.transpose(1, 2, 3, 0), 1
+            kind, options, fields["depthMultiplier"] = "DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", 1
         else:
             kind, options = "CONV_2D", "Conv2DOptions"
-            kernel = kernel.transpose(0, 2, 3, 1)
-        held = [self.constant(f"{node.module}.weight", kernel), self.constant(f"{node.module}.bias", bias)]
         return self.operator(kind, [x, *held], node.name, self.shape(node), options, **fields)
 
-    def _folded_weights(self, node: Node, op: Conv) -> tuple[Array, Array]:
-        """Kernel and bias of a convolution with the norm after it."""
-        kernel = self.weights[f"{node.module}.weight"]
-        bias = self.weights[f"{node.module}.bias"] if op.bias else np.zeros(op.cout, np.float32)
-        norm = self.folded.get(node.out.at)
-        if norm:
-            factor, shift = self._norm(norm)
-            kernel, bias = kernel * factor[:, None, None, None], bias * factor + shift
-        return kernel.astype(np.float32), bias.astype(np.float32)
-
-    def _norm(self, node: Node) -> tuple[Array, Array]:
-        """What a batch norm multiplies by, and what it adds."""
-        parts = ("weight", "bias", "running_mean", "running_var")
-        weight, bias, mean, variance = (self.weights[f"{node.module}.{part}"] for part in parts)
-        factor = weight / np.sqrt(variance + EPS)
-        return factor, bias - mean * factor
-
-    def _where_torch_pads(self, name: str, op: Conv, kernel: Array, size: int, outs: int) -> tuple[bool, Array]:
-        """Whether SAME pads as torch does, and the kernel with which it does, zeros put to its end where need be."""
-        if op.pad == (0, 0):
-            return False, kernel
-        grown = []
-        for side, pad in zip(op.kernel, op.pad, strict=True):
-            total = (outs - 1) * op.stride + side - size  # rows that are read beyond the map
-            grown.append(max(0, 2 * pad - total))
-            if outs != -(-size // op.stride) or (max(0, total + grown[-1])) // 2 != pad:
-                raise Error(f"{name}: LiteRT does not pad a {side}-wide kernel by {pad} at a stride of {op.stride}")
-        return True, np.pad(kernel, [(0, 0), (0, 0), (0, grown[0]), (0, grown[1])])
-
     def _linear(self, node: Node, op: Linear, x: int) -> int:
-        held = [
-            self.constant(f"{node.module}.{part}", self.weights[f"{node.module}.{part}"].astype(np.float32))
-            for part in ("weight", "bias")
-        ]
+        def part(name: str) -> Callable[[Weights], Array]:
+            return lambda weights: weights[name].astype(np.float32)
+
+        shapes = {"weight": (op.cout, node.reads[0].channels), "bias": (op.cout,)}
+        names = {f"{node.module}.{name}": shape for name, shape in shapes.items()}
+        held = [self.weight(name, shape, part(name)) for name, shape in names.items()]
         fields = {"fusedActivationFunction": self._fused(node), "keepNumDims": False, "weightsFormat": 0}
         return self.operator("FULLY_CONNECTED", [x, *held], node.name, (1, op.cout), "FullyConnectedOptions", **fields)
 
     def _pool(self, node: Node, op: Pool, x: int) -> int:
         size, outs = node.reads[0].size, node.out.size
-        after = (outs - 1) * op.stride + op.kernel - size - op.pad  # rows below that are read beyond the map
+        beyond = (outs - 1) * op.stride + op.kernel - size  # rows that are read outside the map
+        after = beyond - op.pad
         if op.mode == "avg" and op.ceil and after > op.pad:
             raise Error(f"{node.name}: LiteRT has no average over windows that hang over the edge")
-        if op.pad or after > 0:
-            x = self._padded(x, f"{node.name}.padded", op.pad, max(after, 0), LEAST if op.mode == "max" else 0.0)
-        fields = {"padding": 1, "strideH": op.stride, "strideW": op.stride}
+        same = op.mode == "max" and outs == -(-size // op.stride) and 0 < beyond and beyond // 2 == op.pad
+        if not same and (op.pad or after > 0):
+            x = self._padded(x, f"{node.name}.padded", op.pad, max(after, 0), op.mode == "max")
+        fields = {"padding": 0 if same else 1, "strideH": op.stride, "strideW": op.stride}
         fields |= {"filterHeight": op.kernel, "filterWidth": op.kernel, "fusedActivationFunction": self._fused(node)}
         kind = "MAX_POOL_2D" if op.mode == "max" else "AVERAGE_POOL_2D"
         return self.operator(kind, [x], node.name, self.shape(node), "Pool2DOptions", **fields)
 
-    def _padded(self, x: int, name: str, before: int, after: int, value: float) -> int:
-        around = self.constant(
-            f"pad{before}{after}", np.array([[0, 0], [before, after], [before, after], [0, 0]], np.int32)
-        )
+    def _padded(self, x: int, name: str, before: int, after: int, for_maximum: bool = False) -> int:
+        """Tensor `x` with rows and columns beside it: zeros, or what changes no maximum."""
+        around = self.constant(f"pad{before}{after}", [0, 0], [before, after], [before, after], [0, 0])
         _, rows, columns, channels = self.tensors[x].shape
         shape = (1, rows + before + after, columns + before + after, channels)
-        if value and not self._is_positive(x):
-            least = self.constant("least", np.array([value], np.float32))
+        if for_maximum and not self._is_positive(x):
+            if max(before, after) <= 1:  # the row at the edge, which the window has anyway, once more
+                return self.operator("MIRROR_PAD", [x, around], name, shape, "MirrorPadOptions", mode=SYMMETRIC)
+            least = self.constant("least", LEAST, kind=np.float32)
             return self.operator("PADV2", [x, around, least], name, shape, "PadV2Options")
         return self.operator("PAD", [x, around], name, shape, "PadOptions")
 
     def _is_positive(self, x: int) -> bool:
         """Whether nothing in tensor `x` is below 0: zeros beside it change no maximum."""
-        from ai_edge_litert.schema_py_generated import ActivationFunctionType
-
-        made = next((one for one in self.operators if x in one[2]), None)
-        return made is not None and made[4].get("fusedActivationFunction", 0) in (
-            ActivationFunctionType.RELU,
-            ActivationFunctionType.RELU6,
-        )
+        made = next((one for one in self.operators if one.output == x), None)
+        return made is not None and made.fields.get("fusedActivationFunction", 0) in (1, 3)
 
     def _act(self, node: Node, name: str, x: int) -> int:
         shape = self.tensors[x].shape
@@ -259,11 +277,9 @@ class _Writer:
             case "sigmoid":
                 return self.operator("LOGISTIC", [x], node.name, shape)
             case "hsigmoid":  # relu6(x + 3) / 6
-                from ai_edge_litert.schema_py_generated import ActivationFunctionType
-
-                three = self.constant("three", np.array([3], np.float32))
-                sixth = self.constant("sixth", np.array([1 / 6], np.float32))
-                relu6 = {"fusedActivationFunction": int(ActivationFunctionType.RELU6)}
+                three = self.constant("three", 3, kind=np.float32)
+                sixth = self.constant("sixth", 1 / 6, kind=np.float32)
+                relu6 = {"fusedActivationFunction": FUSED_AS["relu6"]}
                 up = self.operator("ADD", [x, three], f"{node.name}.up", shape, "AddOptions", **relu6)
                 none = {"fusedActivationFunction": 0}
                 return self.operator("MUL", [up, sixth], node.name, shape, "MulOptions", **none)
@@ -273,15 +289,16 @@ class _Writer:
         shape = self.shape(node)
         match node.op:
             case Norm():
-                factor, shift = self._norm(node)
-                scale = self.constant(f"{node.module}.factor", factor.astype(np.float32))
-                added = self.constant(f"{node.module}.shift", shift.astype(np.float32))
+                channels = (node.out.channels,)
+                scale = self.weight(f"{node.module}.factor", channels, lambda weights: _norm(weights, node)[0])
+                added = self.weight(f"{node.module}.shift", channels, lambda weights: _norm(weights, node)[1])
                 none = {"fusedActivationFunction": 0}
                 y = self.operator("MUL", [x[0], scale], f"{node.name}.scaled", shape, "MulOptions", **none)
                 fused = self._fused(node)
                 return self.operator("ADD", [y, added], node.name, shape, "AddOptions", fusedActivationFunction=fused)
             case Gain():
-                gain = self.constant(f"{node.module}.weight", self.weights[f"{node.module}.weight"].reshape(1))
+                name = f"{node.module}.weight"
+                gain = self.weight(name, (1,), lambda weights: weights[name].reshape(1))
                 return self._element_by_element("MUL", [x[0], gain], node)
             case Scale():
                 gate = x[1]
@@ -291,23 +308,23 @@ class _Writer:
             case Add():
                 return self._element_by_element("ADD", x, node)
             case Mean():
-                axes = self.constant("rows and columns", np.array([1, 2], np.int32))
+                axes = self.constant("rows and columns", 1, 2)
                 return self.operator("MEAN", [x[0], axes], node.name, shape, "ReducerOptions", keepDims=True)
             case Pad():
-                return self._padded(x[0], node.name, 0, 1, 0.0)
+                return self._padded(x[0], node.name, 0, 1)
             case Cat():
                 while len(x) > JOINED:
                     first, x = x[:JOINED], x[JOINED:]
                     x = [self._joined(first, f"{node.name}.first{len(x)}"), *x]
                 return self._joined(x, node.name)
             case Slice(start, stop):
-                begin = self.constant(f"from {start}", np.array([0, 0, 0, start], np.int32))
-                size = self.constant(f"{shape}", np.array([*shape[:3], stop - start], np.int32))
+                begin = self.constant(f"from {start}", 0, 0, 0, start)
+                size = self.constant(f"{shape}", *shape[:3], stop - start)
                 return self.operator("SLICE", [x[0], begin, size], node.name, shape, "SliceOptions")
             case Shuffle(groups):
                 rows, each = node.out.size**2, node.out.channels // groups
                 apart = self._reshaped(x[0], f"{node.name}.apart", (rows, groups, each))
-                order = self.constant("0 2 1", np.array([0, 2, 1], np.int32))
+                order = self.constant("0 2 1", 0, 2, 1)
                 turned = (rows, each, groups)
                 y = self.operator("TRANSPOSE", [apart, order], f"{node.name}.turned", turned, "TransposeOptions")
                 return self._reshaped(y, node.name, shape)
@@ -325,72 +342,123 @@ class _Writer:
         return self.operator(kind, x, node.name, self.shape(node), options, fusedActivationFunction=fused)
 
     def _reshaped(self, x: int, name: str, shape: tuple[int, ...]) -> int:
-        wanted = self.constant(f"shape {shape}", np.array(shape, np.int32))
+        wanted = self.constant(f"shape {shape}", *shape)
         return self.operator("RESHAPE", [x, wanted], name, shape, "ReshapeOptions", newShape=list(shape))
 
-    def model(self, last: int) -> bytes:
-        """The content of the file, whose output is map `last`."""
-        logits = self.of[last]
+    def written(self) -> Layers:
+        """What is written, with the logits of the last map as its answer."""
+        logits = self.of[self.nodes[-1].out.at]
         if len(self.tensors[logits].shape) != 2:
             logits = self._reshaped(logits, OUTPUT, (1, math.prod(self.tensors[logits].shape)))
         self.tensors[logits].name = OUTPUT
-        return _packed(self.tensors, self.operators, self.of[0], logits)
+        return Layers(tuple(self.tensors), tuple(self.operators), self.of[0], logits)
 
 
-def _packed(
-    tensors: Sequence[_Tensor],
-    operators: Sequence[tuple[str, list[int], list[int], str, dict[str, Any]]],
-    source: int,
-    target: int,
-) -> bytes:
+def _where_torch_pads(name: str, op: Conv, size: int, outs: int) -> tuple[bool, tuple[int, int]]:
+    """Whether SAME pads as torch does, and by how many rows and columns of zeros the kernel has to grow for it."""
+    if op.pad == (0, 0):
+        return False, (0, 0)
+    grown = []
+    for side, pad in zip(op.kernel, op.pad, strict=True):
+        total = (outs - 1) * op.stride + side - size  # rows that are read beyond the map
+        grown.append(max(0, 2 * pad - total))
+        if outs != -(-size // op.stride) or (max(0, total + grown[-1])) // 2 != pad:
+            raise Error(f"{name}: LiteRT does not pad a {side}-wide kernel by {pad} at a stride of {op.stride}")
+    return True, (grown[0], grown[1])
+
+
+def _folded(weights: Weights, node: Node, op: Conv, norm: Node | None) -> tuple[Array, Array]:
+    """Kernel and bias of a convolution with the norm after it."""
+    kernel = weights[f"{node.module}.weight"]
+    bias = weights[f"{node.module}.bias"] if op.bias else np.zeros(op.cout, np.float32)
+    if norm:
+        factor, shift = _norm(weights, norm)
+        kernel, bias = kernel * factor[:, None, None, None], bias * factor + shift
+    return kernel.astype(np.float32), bias.astype(np.float32)
+
+
+def _norm(weights: Weights, node: Node) -> tuple[Array, Array]:
+    """What a batch norm multiplies by, and what it adds."""
+    parts = ("weight", "bias", "running_mean", "running_var")
+    weight, bias, mean, variance = (weights[f"{node.module}.{part}"] for part in parts)
+    factor = weight / np.sqrt(variance + EPS)
+    return factor.astype(np.float32), (bias - mean * factor).astype(np.float32)
+
+
+def model_bytes(written: Layers, weights: Weights) -> bytes:
     """The flatbuffer of one subgraph with one signature."""
     import ai_edge_litert.schema_py_generated as schema
-    import flatbuffers
 
     model = schema.ModelT()
     model.version, model.description = 3, "nas"
     buffers = [schema.BufferT()]  # the first is of all that holds nothing
     table, kinds = [], dict[str, int]()
-    for one in tensors:
+    for one in written.tensors:
         tensor = schema.TensorT()
         tensor.name, tensor.shape, tensor.buffer = one.name, list(one.shape), 0
         tensor.type = schema.TensorType.FLOAT32
-        if one.value is not None:
-            tensor.type = schema.TensorType.INT32 if one.value.dtype == np.int32 else schema.TensorType.FLOAT32
+        if one.value:
+            value = np.ascontiguousarray(one.value(weights))
+            assert value.shape == one.shape, (one.name, value.shape, one.shape)
+            tensor.type = schema.TensorType.INT32 if value.dtype == np.int32 else schema.TensorType.FLOAT32
             held = schema.BufferT()
-            held.data = np.frombuffer(one.value.tobytes(), np.uint8)
+            held.data = np.frombuffer(value.tobytes(), np.uint8)
             tensor.buffer = len(buffers)
             buffers.append(held)
         table.append(tensor)
     model.operatorCodes, rows = [], []
-    for kind, inputs, outputs, options, fields in operators:
-        number = getattr(schema.BuiltinOperator, kind)
-        if kind not in kinds:
-            kinds[kind] = len(kinds)
+    for made in written.operators:
+        number = getattr(schema.BuiltinOperator, made.kind)
+        if made.kind not in kinds:
+            kinds[made.kind] = len(kinds)
             code = schema.OperatorCodeT()
             code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), 1
             model.operatorCodes.append(code)
         row = schema.OperatorT()
-        row.opcodeIndex, row.inputs, row.outputs = kinds[kind], inputs, outputs
-        if options:
-            row.builtinOptionsType = getattr(schema.BuiltinOptions, options)
-            row.builtinOptions = getattr(schema, f"{options}T")()
-            for name, value in fields.items():
-                setattr(row.builtinOptions, name, value)
+        row.opcodeIndex, row.inputs, row.outputs = kinds[made.kind], list(made.inputs), [made.output]
+        if made.options:
+            row.builtinOptionsType = getattr(schema.BuiltinOptions, made.options)
+            row.builtinOptions = getattr(schema, f"{made.options}T")()
+            for name, of in made.fields.items():
+                setattr(row.builtinOptions, name, of)
         rows.append(row)
     body = schema.SubGraphT()
     body.name, body.tensors, body.operators = "main", table, rows
-    body.inputs, body.outputs = [source], [target]
+    body.inputs, body.outputs = [written.source], [written.target]
     model.subgraphs, model.buffers = [body], buffers
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = SIGNATURE, 0
     ends = []
-    for name, at in ((INPUT, source), (OUTPUT, target)):
+    for name, at in ((INPUT, written.source), (OUTPUT, written.target)):
         end = schema.TensorMapT()
         end.name, end.tensorIndex = name, at
         ends.append(end)
     signature.inputs, signature.outputs = [ends[0]], [ends[1]]
     model.signatureDefs = [signature]
-    builder = flatbuffers.Builder(1 << 16)
+    return file_of(model)
+
+
+def file_of(model: Any) -> bytes:
+    """A `ModelT` of LiteRT's schema as the content of a file.
+
+    Data begin at multiples of 16 bytes, as the schema asks. Arrays that are equal are written once: the zero points of
+    weights, eight bytes a channel and all 0, are a sixth of an int8 file otherwise.
+    """
+    import flatbuffers
+
+    class Builder(flatbuffers.Builder):
+        written: dict[tuple[str, bytes], int]
+
+        def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:
+            return super().StartVector(elemSize, numElems, DATA_ALIGNED if elemSize == 1 else alignment)
+
+        def CreateNumpyVector(self, x: Array) -> Any:
+            key = (x.dtype.str, x.tobytes())
+            if key not in self.written:
+                self.written[key] = super().CreateNumpyVector(x)
+            return self.written[key]
+
+    builder = Builder(1 << 16)
+    builder.written = {}
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())

@@ -23,12 +23,16 @@ class Cost:
     `macs`: multiply-accumulates of convolutions and linear layers at the given resolution; this is what nas,
     like the papers, calls FLOPs. Batch norm (folded when deployed), bias, pooling, activations and additions
     are not counted. `params`: all learnable numbers, batch norm's weight and bias among them. `peak`: the most
-    activations that are held at one time, see `peak()`; bytes in int8, four times as many in fp32.
+    activations that are held at one time, see `peak()`; bytes in int8, four times as many in fp32. `arena` and `flash`,
+    counted only where a budget limits them: bytes of TensorFlow Lite Micro's arena and of the int8 file, see
+    nas.models.micro_memory.
     """
 
     macs: int
     params: int
     peak: int
+    arena: int | None = None
+    flash: int | None = None
 
 
 UNBUILDABLE = Cost(10**15, 10**15, 10**15)

@@ -37,14 +37,19 @@ class SpaceSummary:
     """How many of those take at least 85 % of it."""
 
 
-def summary_of(space: Space, use: Callable[[Cost], float] | None = None, near: float = 0.85) -> SpaceSummary:
+def summary_of(
+    space: Space,
+    use: Callable[[Cost], float] | None = None,
+    near: float = 0.85,
+    costs: Callable[[Any], Cost] = cost_or_unbuildable,
+) -> SpaceSummary:
     """`space` in figures.
 
     `use`: the share of a budget that a cost takes, above 1 where it breaks the budget. `near`: the share from which a
-    network counts as near it.
+    network counts as near it. `costs`: what counts them, where the budget limits more than is always counted.
     """
     rng = random.Random(0)
-    drawn = [cost_or_unbuildable(sample(space, rng)) for _ in range(DRAWS)]
+    drawn = [costs(sample(space, rng)) for _ in range(DRAWS)]
     spent = [one for one in drawn if one != UNBUILDABLE]
     names = ("macs", "params", "peak")
     if not spent:

@@ -25,19 +25,23 @@ UNITS = {
     "params": ("params", PREFIXES, 1),
     "bpeak": ("peak", BYTES, 1),  # an activation is a byte in int8
     "bpeak32": ("peak", BYTES, 4),  # and four in fp32
+    "barena": ("arena", BYTES, 1),
+    "bflash": ("flash", BYTES, 1),
 }
 BUDGET_HELP = (
     "a budget is a number and a unit, as in 25MFLOPs, 25MMACs, 0.4MParams, 128KBpeak (activations held at once, int8; "
-    "128KBpeak32: fp32), 1.5ms, 800us (measured latency), or the name of an anchor, whose cost it then is; "
+    "128KBpeak32: fp32), 128KBarena (what TensorFlow Lite Micro takes for the int8 file), 256KBflash (that file), "
+    "1.5ms, 800us (measured latency), or the name of an anchor, whose cost it then is; "
     "lowres-mobilenet:ms: no slower than it, 0.8xlowres-mobilenet:ms: at most 0.8 times as slow"
 )
+ON_PAPER = "macs", "params", "peak", "arena", "flash"  # what a budget may limit before anything is built
 NUMBER = r"-?\d+(?:_\d+)*(?:\.\d+)?"
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Upper limits that every trained network keeps; None is no limit. `macs`, `params` and `peak` are those of `Cost`,
-    known on paper; latency is measured, and the upper end of its interval has to keep its limit."""
+    """Upper limits that every trained network keeps; None is no limit. Those in ON_PAPER are of `Cost`, known before
+    anything is built; latency is measured, and the upper end of its interval has to keep its limit."""
 
     macs: int | None = None
     params: int | None = None
@@ -47,9 +51,12 @@ class Budget:
     """Latency as a multiple of that of `reference`, the two measured in turn."""
     reference: str | None = None
     """The anchor that `latency_ratio` is a multiple of."""
+    arena: int | None = None
+    flash: int | None = None
 
     def __post_init__(self) -> None:
-        for name, kinds in (("macs", int), ("params", int), ("peak", int), ("latency_ms", float | int)):
+        whole = [(name, int) for name in ON_PAPER]
+        for name, kinds in (*whole, ("latency_ms", float | int)):
             limit = getattr(self, name)
             if limit is not None and (not isinstance(limit, kinds) or isinstance(limit, bool) or not limit > 0):
                 raise Error(f"{name} of a budget must be a {'whole ' * (kinds is int)}number above 0, got {limit!r}")
@@ -74,28 +81,41 @@ class Budget:
 
     def limits(self) -> dict[str, int]:
         """The limits on paper that are set, by quantity."""
-        limits = {"macs": self.macs, "params": self.params, "peak": self.peak}
+        limits = {name: getattr(self, name) for name in ON_PAPER}
         return {name: limit for name, limit in limits.items() if limit is not None}
+
+    @property
+    def on_device(self) -> bool:
+        """Whether what a microcontroller needs is limited: arena or flash."""
+        return self.arena is not None or self.flash is not None
 
     def keeps(self, cost: Cost) -> bool:
         """Whether `cost` is within every limit."""
-        return cost != UNBUILDABLE and all(getattr(cost, name) <= limit for name, limit in self.limits().items())
+        return cost != UNBUILDABLE and all(_of(cost, name) <= limit for name, limit in self.limits().items())
 
     def use(self, cost: Cost) -> float:
         """The largest share of a limit on paper that `cost` takes, above 1 where one is broken; 1 without a limit."""
         if cost == UNBUILDABLE:
             return math.inf
-        shares: list[float] = [getattr(cost, name) / limit for name, limit in self.limits().items()]
-        return max(shares, default=1.0)
+        return max((_of(cost, name) / limit for name, limit in self.limits().items()), default=1.0)
 
     def __str__(self) -> str:
         shown = {"macs": (PREFIXES, "FLOPs"), "params": (PREFIXES, "Params"), "peak": (BYTES, "Bpeak")}
+        shown |= {"arena": (BYTES, "Barena"), "flash": (BYTES, "Bflash")}
         parts = [quantity(limit, shown[name][0]) + shown[name][1] for name, limit in self.limits().items()]
         if self.latency_ms is not None:
             parts.append(f"{self.latency_ms:g}ms")
         if self.latency_ratio is not None:
             parts.append(f"{self.latency_ratio:g}x{self.reference}:ms")
         return ",".join(parts)
+
+
+def _of(cost: Cost, name: str) -> int:
+    """A quantity of `cost`. Raises Error where it is not counted: arena and flash are only where they are asked for."""
+    number: int | None = getattr(cost, name)
+    if number is None:
+        raise Error(f"the budget limits {name}, which {cost} does not say; nas.models.micro_memory.cost_on_device does")
+    return number
 
 
 def quantity(number: int, prefixes: Mapping[str, int] = PREFIXES) -> str:
@@ -160,6 +180,8 @@ def parse_budget(texts: Sequence[str], costs: Mapping[str, Callable[[], Cost]]) 
         latency.get("latency_ms"),
         latency.get("latency_ratio"),
         reference,
+        on_paper.get("arena"),
+        on_paper.get("flash"),
     )
 
 

@@ -15,6 +15,11 @@ from nas.serialization import to_data
 
 APART = 8  # choices that set a network apart from an anchor, at the most, where they are listed
 
+DEVICE = (
+    "Arena and flash: at most what TensorFlow Lite Micro takes for the int8 file, and that file (nas export --formats "
+    "litert-int8)."
+)
+
 
 def print_result(
     folder: Run, plan: Plan, trials: list[Trial], top: Trial | None, baseline_name: str, json: bool
@@ -53,7 +58,8 @@ def print_result(
     title = f"{images}, budget {plan.budget}, space {plan.space}, seed {plan.seed}"
     latency = ("ms (95 %)",) * plan.timed
     scores = ("val top-1" if plan.dataset else "score", *("loss",) * (judge == "loss"))
-    headings = ("network", "FLOPs", "params", "peak", *latency, *scores, "against Low-res MobileNet")
+    memory = tuple(name for name in ("arena", "flash") if name in plan.budget.limits())
+    headings = ("network", "FLOPs", "params", "peak", *memory, *latency, *scores, "against Low-res MobileNet")
     best = shown.index(top) if top in shown else None
     print_table(console, title, headings, rows, ("peak", "params"), best)
     counts = {state: sum(t.state == state for t in trials) for state in ("complete", "pruned", "failed", "refused")}
@@ -76,7 +82,7 @@ def print_result(
         lines += [f"Over the budget{' on paper' * plan.timed}, not trained: {', '.join(over)}."]
     if slow := [f"{t.anchor} ({t.latency.median_ms:.3f} ms)" for t in refused if t.latency]:
         lines += [f"Too slow, not trained: {', '.join(slow)}."]
-    lines += [f"{FLOPS_ARE} Peak: activations held at once, bytes in int8."]
+    lines += [f"{FLOPS_ARE} Peak: activations held at once, bytes in int8.{f' {DEVICE}' * plan.budget.on_device}"]
     if plan.timed:
         lines += _timing(folder, plan, trials)
     trained = len(trials) - counts["refused"]
@@ -128,8 +134,13 @@ def _covered(trials: list[Trial], plan: Plan) -> str:
 
 def _cost_cells(trial: Trial, plan: Plan) -> tuple[str, ...]:
     spent = trial.cost
-    cells = (f"{spent.macs / 1e6:.2f} M", f"{spent.params / 1e6:.3f} M", f"{spent.peak / 1024:.0f} KB")
-    return (*cells, interval_ms(trial.latency) if trial.latency else "-") if plan.timed else cells
+    cells = [f"{spent.macs / 1e6:.2f} M", f"{spent.params / 1e6:.3f} M", f"{spent.peak / 1024:.0f} KB"]
+    for name in ("arena", "flash"):
+        if name in plan.budget.limits():
+            cells.append(f"{getattr(spent, name) / 1024:.1f} KB")
+    if plan.timed:
+        cells.append(interval_ms(trial.latency) if trial.latency else "-")
+    return tuple(cells)
 
 
 def _apart(found: Trial, trials: list[Trial]) -> list[str]:

@@ -17,7 +17,7 @@ from scipy.stats import kendalltau, spearmanr
 from nas.errors import Error
 from nas.execution.environment import at_work
 from nas.execution.jobs import Evaluate, Job, Tick, Workers
-from nas.networks.architecture import Arch, cost, cost_or_unbuildable
+from nas.networks.architecture import Arch, cost
 from nas.networks.space import Space, axes, encode
 from nas.records.plan import LONGER, Plan, Recipe, Rung, derived_seed
 from nas.records.recipes import Recipes, References
@@ -25,7 +25,7 @@ from nas.records.run_folder import Run, RunFailed, forget_all, read_work, write_
 from nas.records.search_files import append_score, read_scores
 from nas.records.statistics import Agreement, Calibration, Estimate
 from nas.records.trial import Score, identity
-from nas.search_strategy.candidates import Candidate, Request
+from nas.search_strategy.candidates import Candidate, Request, costs_for
 from nas.search_strategy.proposer import Proposer
 from nas.search_strategy.surrogate import Describer
 from nas.training.proxy import Proxy
@@ -64,9 +64,10 @@ def diverse(plan: Plan, space: Space, number: int, first: Sequence[Arch]) -> lis
     Raises Error where there are not as many.
     """
     describer = Describer(axes(space))
-    chosen = [Candidate(arch, encode(space, arch), cost(arch), identity(arch)) for arch in first[:number]]
+    costs = costs_for(plan.budget)
+    chosen = [Candidate(arch, encode(space, arch), costs(arch), identity(arch)) for arch in first[:number]]
     proposer, seen = (
-        Proposer(space, plan.budget, cost_or_unbuildable, plan.seed),
+        Proposer(space, plan.budget, costs, plan.seed),
         {candidate.id for candidate in chosen},
     )
     others = proposer.propose(Request(0, max(DRAWN, 3 * number), {}), (), seen)

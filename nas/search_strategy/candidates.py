@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from nas.errors import Error
-from nas.networks.architecture import Arch
+from nas.networks.architecture import Arch, cost_or_unbuildable
 from nas.networks.descent import least
 from nas.networks.graph import Cost
 from nas.networks.space import Choices, Space
@@ -14,10 +14,22 @@ from nas.records.plan import Budget
 from nas.records.trial import Costs, Trial
 
 QUANTITIES = {"macs": "FLOPs (multiply-accumulates)", "params": "params", "peak": "activations held at once"}
+QUANTITIES |= {"arena": "bytes of arena", "flash": "bytes of flash"}
 
 PredictLatency: TypeAlias = Callable[[Any], tuple[float, float]]
 """How slow a network is expected to be, as a share of the limit of latency (in milliseconds where there is none), and
 the chance that it keeps the limit."""
+
+
+def costs_for(budget: Budget) -> Costs:
+    """What counts the cost of an architecture: with arena and flash only where `budget` limits them, as that takes a
+    hundred times as long."""
+    if not budget.on_device:
+        return cost_or_unbuildable
+
+    from nas.models.micro_memory import cost_on_device
+
+    return cost_on_device
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from nas.errors import Error
 from nas.execution.environment import at_work
 from nas.execution.jobs import Workers
-from nas.networks.architecture import Anchor, cost_or_unbuildable
+from nas.networks.architecture import Anchor
 from nas.networks.space import Space, encode
 from nas.records.plan import Plan
 from nas.records.run_folder import Run, forget_all, write_best
@@ -18,7 +18,7 @@ from nas.records.search_files import Restore, read_warm_start
 from nas.records.trial import Costs, Trial, identity, merit, restored
 from nas.search_strategy.admission import Admission
 from nas.search_strategy.asynchronous import search_as_workers_are_free
-from nas.search_strategy.candidates import Candidate, ScoredCandidate, candidate_of
+from nas.search_strategy.candidates import Candidate, ScoredCandidate, candidate_of, costs_for
 from nas.search_strategy.latency_limit import LatencyLimit, Measure
 from nas.search_strategy.progress import Halt, ProgressTracker, Watch
 from nas.search_strategy.proposer import Proposer
@@ -43,7 +43,7 @@ def search(
     workers: Workers,
     watch: Watch = lambda _: None,
     halt: Halt | None = None,
-    costs: Costs = cost_or_unbuildable,
+    costs: Costs | None = None,
     restore: Restore = restored,
     measure: tuple[Measure, Any] | None = None,
     own_sampler: MakeSampler | None = None,
@@ -63,7 +63,7 @@ def search(
     """
     if plan.timed and not measure:
         raise Error("the plan asks for latency: say what measures it")
-    halt = halt or Halt()
+    halt, costs = halt or Halt(), costs or costs_for(plan.budget)
     with at_work(run):
         log = TrialLog(run, space, plan, restore, callbacks)
         tracker = ProgressTracker(plan, watch, halt, log)

@@ -22,13 +22,13 @@ from nas.records.trial import Trial
 from nas.reports import tables
 from nas.serialization import to_json
 from search_spaces import ANCHORS, LOWRES
-from tests.conftest import plan_for
+from tests.conftest import nas_command, plan_for
 from tests.records.test_run_folder import trial
 
 
 def nas(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nas", *map(str, args)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # two threads would fight with whatever else runs
+    command = nas_command(*args)
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nas.exports.litert import int8_model
-from nas.models.litert_graph import _Writer, litert_bytes
+from nas.models.litert_graph import FUSED, FUSED_AS, layers, litert_bytes, model_bytes
 from nas.models.onnx_graph import random_weights
 from nas.networks.architecture import Arch, graph
 from nas.networks.graph import Graph, Wiring
@@ -89,10 +89,8 @@ def test_so_do_networks_of_every_space(name: str, seed: int) -> None:
 
 
 def model_of(nodes: Graph) -> bytes:
-    writer = _Writer(nodes, random_weights(nodes, 0))
-    for node in nodes:
-        writer.write(node)
-    return writer.model(nodes[-1].out.at)
+    """The LiteRT model of a graph, with weights at random."""
+    return model_bytes(layers(nodes), random_weights(nodes, 0))
 
 
 @pytest.mark.parametrize("size", [7, 8, 15, 16])
@@ -162,3 +160,48 @@ def test_a_layer_that_litert_has_not_is_named() -> None:
     g.pool("hanging", g.input, "avg", 2, 2, ceil=True)
     with pytest.raises(ValueError, match="hanging: LiteRT has no average over windows that hang over the edge"):
         model_of(g.graph)
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_a_maximum_at_the_edge_is_of_what_is_there(kernel: int) -> None:
+    """Of values below 0, too: zeros beside them would be the largest. In int8 as well, where the least float cannot
+    be: ai-edge-quantizer refuses it."""
+    g = Wiring(3, 8)
+    g.pool("max", g.conv("conv", g.input, 3, bias=True), "max", kernel, 2, 1)
+    nodes = g.graph
+    content, image = model_of(nodes), np.random.default_rng(0).standard_normal((1, 8, 8, 3)).astype(np.float32)
+    weights = {name: torch.from_numpy(value) for name, value in random_weights(nodes, 0).items()}
+    weights["conv.bias"] -= 9
+    content = model_bytes(layers(nodes), {name: value.numpy() for name, value in weights.items()})
+    x = torch.nn.functional.conv2d(
+        torch.from_numpy(image).permute(0, 3, 1, 2), weights["conv.weight"], weights["conv.bias"]
+    )
+    wanted = torch.nn.functional.max_pool2d(x, kernel, 2, 1).permute(0, 2, 3, 1).flatten().numpy()
+    assert wanted.max() < 0
+    for found in (answered(content, image), answered_by_micro(content, image)):
+        assert np.abs(found.ravel() - wanted).max() < 1e-5
+    made = int8_model(content, [image.transpose(0, 3, 1, 2)])
+    assert kinds(made)["MIRROR_PAD"] == 1
+
+
+def test_a_file_is_laid_out_as_the_schema_asks() -> None:
+    """Data at multiples of 16 bytes, which a microcontroller may need to read them at all; equal arrays once."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    content = int8_model(litert_bytes(TINY), [np.random.default_rng(0).standard_normal((2, 3, 32, 32), np.float32)])
+    model = schema.Model.GetRootAs(content, 0)
+    filled = [model.Buffers(i) for i in range(model.BuffersLength()) if model.Buffers(i).DataLength()]
+    assert len(filled) > 10 and all(one._tab.Vector(one._tab.Offset(4)) % 16 == 0 for one in filled)
+    body = model.Subgraphs(0)
+    zeros = [body.Tensors(i).Quantization() for i in range(body.TensorsLength())]
+    arrays = [
+        (one.ZeroPointLength(), one._tab.Vector(one._tab.Offset(10)))
+        for one in zeros
+        if one and one.ZeroPointLength() > 1
+    ]
+    assert len({place for _, place in arrays}) == len({length for length, _ in arrays}) < len(arrays)
+
+
+def test_activations_are_numbered_as_the_schema_does() -> None:
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    for name, kind in FUSED.items():
+        assert FUSED_AS[name] == getattr(schema.ActivationFunctionType, kind)

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nas.errors import Error
 from nas.execution.jobs import Evaluate
 from nas.execution.local import LocalWorkers
+from nas.models.micro_memory import cost_on_device
 from nas.networks.architecture import Anchor, Arch, Head, arch_id, cost
 from nas.networks.space import Space, of, one_of, sample
 from nas.records import run_folder, search_files
@@ -63,6 +65,21 @@ def test_the_budget_is_a_guarantee(tmp_path: Path, space: Space, budget: Budget)
         assert trial.cost == cost(trial.arch) and trial.arch_id == arch_id(trial.arch)
         assert (trial.state == "refused") == (not budget.keeps(trial.cost))
     assert [trial.index for trial in trials] == list(range(len(trials)))
+
+
+def test_so_is_one_of_what_a_microcontroller_needs(tmp_path: Path) -> None:
+    """Counted for whatever is proposed, and kept with the trials, which are read again."""
+    budget = Budget(arena=160 * 1024, flash=200 * 1024)
+    plan = plan_for(budget, trials=8)
+    trials = run_search(tmp_path / "a", plan)
+    trained = [trial for trial in trials if trial.state != "refused"]
+    assert len(trained) == 8 and any(trial.state == "refused" for trial in trials)
+    for trial in trials:
+        assert trial.cost == cost_on_device(trial.arch)
+        assert (trial.state == "refused") == (not budget.keeps(trial.cost))
+    assert run_search(tmp_path / "a", plan) == trials
+    with pytest.raises(Error, match="limits arena, which Cost"):
+        budget.keeps(cost(trials[0].arch))
 
 
 def test_anchors_come_first_and_the_first_goes_through_all_rungs(tmp_path: Path) -> None:

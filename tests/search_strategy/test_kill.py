@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,27 +9,20 @@ import pytest
 from nas.records.run_folder import open_run
 from nas.records.search_files import read_trials
 from nas.records.trial import Trial
-from tests.conftest import same_outcome
+from tests.conftest import nas_command, same_outcome
 
 ROOT = Path(__file__).parents[2]
-SEARCH = ["search", "--budget", "3MFLOPs", "--space", "lowres", "--trials", "12", "--run"]
+SMALL = ["--budget", "1MFLOPs", "--resolution", "16", "--space", "lowres"]
+SEARCH = ["search", *SMALL, "--trials", "12", "--run"]
 RESUME = ["search", "--resume", "runs/killed"]
 ALONE = ["--workers", "1"]  # in the process itself; else two on Ray
-NAS = """
-from nas.cli.app import app
-from importlib import import_module
-from tests.conftest import SMALLER
-for name, number in SMALLER.items():
-    module, _, constant = name.partition(".")
-    setattr(import_module(f"nas.search_strategy.{module}"), constant, number)
-app()
-"""
 
 
 def start(*args: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", NAS, *args]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    return subprocess.Popen(
+        nas_command(*args), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+    )
 
 
 def killed_at(process: "subprocess.Popen[str]", moment: str) -> None:
