@@ -18,11 +18,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from nas.errors import Error
 from nas.execution.command import commanded
 from nas.exports import verification
-from nas.exports.litert import MISSING, int8_model
 from nas.exports.microcontroller import FILES, array_source, contents, sources
 from nas.exports.model_card import card
 from nas.exports.quantization import int8_bytes
 from nas.models.litert_graph import litert_bytes
+from nas.models.litert_int8 import MISSING, int8_model
 from nas.models.onnx_graph import Array, onnx_bytes, with_preparation
 from nas.models.source_code import python_source, renamed
 from nas.models.torch_model import build

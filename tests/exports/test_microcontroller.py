@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from nas.exports import microcontroller
-from nas.exports.litert import int8_model
 from nas.exports.microcontroller import FILES, RESOLVER, SPARE, array_source, contents, sources
 from nas.models.litert_graph import litert_bytes
+from nas.models.litert_int8 import int8_model
 from nas.networks.architecture import Arch
 from nas.records.run_folder import RunFailed
 from search_spaces import ANCHORS

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nas.exports.litert import int8_model
 from nas.models.litert_graph import _Writer, litert_bytes
+from nas.models.litert_int8 import int8_model
 from nas.models.onnx_graph import random_weights
 from nas.networks.architecture import Arch, graph
 from nas.networks.graph import Graph, Wiring
