@@ -78,20 +78,20 @@ def moved(staging: Path, folder: Path, last: str, stale: Iterable[str]) -> None:
     Where `last` was there before, so that the folder is ours, the files called `stale` go.
     """
     files = sorted((file for file in staging.rglob("*") if file.is_file()), key=lambda file: file.name == last)
+    for file in files:
+        (folder / file.relative_to(staging)).parent.mkdir(exist_ok=True)
     if (folder / last).exists():
         (folder / last).unlink()
         for file in (folder / name for name in stale):
             if file.exists():
                 file.unlink()
             if file.parent != folder:
-                with suppress(OSError):  # which others have put something into
+                with suppress(OSError):  # which is needed again, or others have put something into
                     file.parent.rmdir()
     for file in files:
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
-        place = folder / file.relative_to(staging)
-        place.parent.mkdir(exist_ok=True)
-        file.replace(place)
+        file.replace(folder / file.relative_to(staging))
 
 
 def drop_torn_line(file: Path) -> None:

@@ -220,12 +220,13 @@ def test_sources_for_microcontrollers(run: Run, tmp_path: Path) -> None:
 
 
 def test_without_litert_a_line_says_how_to_get_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ai_edge_litert.schema_py_generated", "ai_edge_quantizer.quantizer"):
+    for name in ("ai_edge_litert.schema_py_generated", "ai_edge_quantizer.quantizer", "tflite_micro"):
         monkeypatch.setitem(sys.modules, name, None)
-    found = export(run, ["onnx", "litert", "litert-int8"], tmp_path)
-    assert [one.format for one in found.artefacts] == ["onnx"] and set(found.failed) == {"litert", "litert-int8"}
+    found = export(run, ["onnx", "litert", "litert-int8", "tflm"], tmp_path)
+    assert [one.format for one in found.artefacts] == ["onnx"]
+    assert set(found.failed) == {"litert", "litert-int8", "tflm"}
     assert all('pip install "nas[litert]"' in why for why in found.failed.values())
-    assert not list(tmp_path.glob("*.tflite"))
+    assert not list(tmp_path.glob("*.tflite")) and not (tmp_path / "tflm").exists()
 
 
 def test_a_full_disk_leaves_what_was_there(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
