@@ -1,7 +1,6 @@
 """An int8 LiteRT model as C++ sources for TensorFlow Lite Micro: the model as an array, one image with its logits, a
 program that runs the one on the other, and what builds it."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ RESOLVER = {
 FILES = "model.cc", "model.h", "image.h", "main.cc", "operators.txt", "Makefile", "README.md"
 TEMPLATES = {"main.cc": "tflm_main.jinja", "Makefile": "tflm_makefile.jinja", "README.md": "tflm_readme.jinja"}
 TOLERANCE = 4  # of 255 steps, that a logit may differ by: kernels of other boards round differently
+WINDOWS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 1}  # that CMSIS-NN unrolls at once; of 1x1 kernels none
 SPARE = 1024  # bytes of the arena, for what nothing here is known of
 GUARD = """#ifndef NAS_{name}_H_
 #define NAS_{name}_H_
@@ -59,7 +59,8 @@ class Contents:
     out: tuple[float, int]
     """The same of the logits."""
     scratch: int
-    """Bytes that CMSIS-NN takes beside the reference kernels: two windows of 16 bits of the largest convolution."""
+    """Bytes that CMSIS-NN takes beside the reference kernels, on a Cortex-M with DSP: two windows of the largest
+    convolution, or one of the largest depthwise one, 16 bits a number."""
 
 
 def contents(model: bytes) -> Contents:
@@ -73,13 +74,14 @@ def contents(model: bytes) -> Contents:
     operators = Counter(codes[one.opcodeIndex] for one in body.operators)
     if unknown := sorted(operators.keys() - RESOLVER.keys()):
         raise RunFailed(f"the resolver of TensorFlow Lite Micro has nothing here for {unknown[0]}")
-    windows = [0]
+    taken = [0]
     for one in body.operators:
-        if codes[one.opcodeIndex] in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-            windows.append(math.prod(body.tensors[one.inputs[1]].shape[1:]))  # rows, columns, channels
+        if windows := WINDOWS.get(codes[one.opcodeIndex], 0):
+            _, rows, columns, channels = body.tensors[one.inputs[1]].shape
+            taken.append(2 * windows * rows * columns * channels * (rows * columns > 1))
     ends = [body.tensors[at].quantization for at in (body.inputs[0], body.outputs[0])]
     entry, out = ((float(end.scale[0]), int(end.zeroPoint[0])) for end in ends)
-    return Contents(dict(sorted(operators.items())), entry, out, 4 * max(windows))
+    return Contents(dict(sorted(operators.items())), entry, out, int(max(taken)))
 
 
 def array_source(model: bytes) -> str:
