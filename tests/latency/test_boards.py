@@ -81,22 +81,17 @@ def test_a_search_keeps_a_limit_on_a_board(tmp_path: Path) -> None:
         return float(nas.cost(network).params)
 
     program = "import sys; print(len(open(sys.argv[1], 'rb').read()) / 10_000)"
-    run = tmp_path / "run"
-    nas.search(
-        space="lowres",
-        evaluate=evaluate,
-        anchors=["tailored-mobilenetv2-imp4"],
-        budget="8MFLOPs,20ms",
-        device="a board",
-        measure_command=shlex.join([sys.executable, "-c", program]) + " {tflite}",
-        trials=3,
-        workers=1,
-        run=run,
-    )
+    run, asked = tmp_path / "run", {"space": "lowres", "anchors": ["tailored-mobilenetv2-imp4"], "trials": 3}
+    asked |= {"device": "a board", "measure_command": shlex.join([sys.executable, "-c", program]) + " {tflite}"}
+    with pytest.raises(Error, match="a board gives milliseconds: give 50ms"):
+        nas.search(evaluate=evaluate, budget="0.5xtailored-mobilenetv2-imp4:ms", **asked)
+    nas.search(evaluate=evaluate, budget="8MFLOPs,20ms", run=run, workers=1, **asked)
     found = read_measured(Run(run))
     assert len(found) >= 3 and all(one.latency.ratio is None and one.latency.device == "a board" for one in found)
     ms = {one.arch_id: one.latency.median_ms for one in found}
     assert len(tried) >= 3 and all(ms[nas.arch_id(network)] <= 20 for network in tried)
+    shown = nas_here("show", run).stdout
+    assert "int8 .tflite on a board, one image, as its command says" in shown and "in turn" not in shown
 
 
 def test_layers_are_models_of_their_own() -> None:
