@@ -6,6 +6,7 @@ from search_spaces import (
     ghostnet,
     hlcnn,
     lowres,
+    microcontrollers,
     mobilenet,
     mobilenetv3,
     references,
@@ -42,5 +43,6 @@ ANCHORS: dict[str, Anchor] = {
     **ghostnet.ANCHORS,
     **hlcnn.ANCHORS,
     **references.ANCHORS,
+    **microcontrollers.ANCHORS,
 }
 BASELINE = "lowres-mobilenet"

@@ -157,6 +157,8 @@ def measure(
     timeout: float = 120.0,
     energy: bool = False,
     keep: bool = False,
+    write_layers: str | Path | None = None,
+    table: str | Path | None = None,
     started: Callable[[int], None] = lambda _: None,
     watch: Callable[[str], None] = lambda _: None,
     measured: Callable[[Measurement], None] = lambda _: None,
@@ -165,8 +167,11 @@ def measure(
 
     `networks`: names or values, see `architecture`; with `anchors`, all published ones made for images of `resolution`
     too. The conditions: see `nas.records.plan.Meter`. `energy`: what they take as well, where that is counted. `keep`:
-    each figure is kept in the folder of its full training. `started` is called with how many there are, `watch` with
-    the next one's name, `measured` with each figure.
+    each figure is kept in the folder of its full training. `write_layers`: a folder, into which all different layers of
+    the networks are written as int8 LiteRT files, and layers.csv; nothing is measured then, and the list is empty.
+    `table`: such a file with milliseconds filled in, from which each network's latency is the sum of its layers'; where
+    the table has the network as a whole, that is its `whole_ms`. `started` is called with how many there are, `watch`
+    with the next one's name, `measured` with each figure.
 
     Raises Error where the request cannot be met, RunFailed where the device does not answer.
     """
@@ -180,18 +185,44 @@ def measure(
         raise Error(f"--keep is for folders of full trainings; {strays[0]} is none")
     if keep and resolution:
         raise Error("--keep is for networks as they were trained; leave out --resolution")
+    if write_layers is not None and table is not None:
+        raise Error("--write-layers writes files to be measured, --table reads what they took; give one of them")
+    if (table is not None or write_layers is not None) and (keep or energy):
+        raise Error("--keep and --energy are for what is measured here; leave them out with --write-layers and --table")
     archs = [architecture(one, resolution) for one in asked]
-    beside = [architecture(reference, arch.resolution, arch.classes, arch.channels) for arch in archs]
+    if write_layers is not None:
+        from nas.latency.layer_table import write_layers as written
 
-    from nas.latency.energy import energy_of
-    from nas.latency.measure import measured as latency_of
-
+        written(dict(zip(names, archs, strict=True)), Path(write_layers))
+        return []
+    now = _of_table(Path(table)) if table is not None else _by_meter(archs, meter, energy)
     started(len(names))
     found = []
-    for name, arch, other in zip(names, archs, beside, strict=True):
+    for name, arch in zip(names, archs, strict=True):
         watch(name)
-        found.append(Measurement(name, arch, latency_of(arch, other, meter), energy_of(arch, meter, energy)))
+        found.append(now(name, arch))
         measured(found[-1])  # before it is kept: a full disk loses no figure
         if keep:
             write_value(Run(Path(name)), "latency", found[-1].latency)
     return found
+
+
+def _of_table(file: Path) -> Callable[[str, Arch], Measurement]:
+    """What gives sums of the layers in that table."""
+    from nas.latency.layer_table import read_table, summed
+
+    table = read_table(file)
+    return lambda name, arch: summed(name, arch, table, file)
+
+
+def _by_meter(archs: Sequence[Arch], meter: Meter, energy: bool) -> Callable[[str, Arch], Measurement]:
+    """What measures each of `archs`, beside the reference network for images like its."""
+    beside = {arch: architecture(meter.reference, arch.resolution, arch.classes, arch.channels) for arch in archs}
+
+    from nas.latency.energy import energy_of
+    from nas.latency.measure import measured
+
+    def now(name: str, arch: Arch) -> Measurement:
+        return Measurement(name, arch, measured(arch, beside[arch], meter), energy_of(arch, meter, energy))
+
+    return now

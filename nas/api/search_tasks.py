@@ -217,6 +217,8 @@ def _check_latency(
         raise Error(
             f"budget {plan.budget} is a multiple of an anchor's latency, latency= gives milliseconds: give 1.5ms"
         )
+    if meter.on_board and plan.budget.latency_ratio is not None:
+        raise Error(f"budget {plan.budget} is a multiple of an anchor's latency, a board gives milliseconds: give 50ms")
 
 
 def _reference(plan: Plan, anchors: Sequence[Anchor]) -> Anchor:
@@ -243,6 +245,8 @@ def _measure(
     from nas.latency.measure import measured
 
     meter = plan.meter
+    if meter.on_board:  # nothing to scale by: a board is as fast an hour later
+        return lambda arch: measured(arch, arch, meter), None
     named = [anchor for anchor in anchors if anchor.name == meter.reference]
     reference = (named[0] if named else anchor_of(meter.reference, plan if plan.dataset else None)).arch
     return lambda arch: measured(arch, reference, meter), reference

@@ -48,7 +48,10 @@ def search(
     ] = "here",
     measure_command: Annotated[
         str | None,
-        typer.Option(help="Takes a graph on standard input, prints what agent.py prints: 'ssh pi python3 agent.py'."),
+        typer.Option(
+            help="Takes a graph on standard input, prints what agent.py prints: 'ssh pi python3 agent.py'. Or, for "
+            "boards, with {tflite} in it: takes that file, prints milliseconds."
+        ),
     ] = None,
     measure_threads: Annotated[int, typer.Option(help="Threads that a network runs on when measured.")] = 1,
     start: Annotated[

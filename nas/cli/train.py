@@ -167,7 +167,10 @@ def measure(
     ] = "here",
     measure_command: Annotated[
         str | None,
-        typer.Option(help="Takes a graph on standard input, prints what agent.py prints: 'ssh pi python3 agent.py'."),
+        typer.Option(
+            help="Takes a graph on standard input, prints what agent.py prints: 'ssh pi python3 agent.py'. Or, for "
+            "boards, with {tflite} in it: takes that file, prints milliseconds."
+        ),
     ] = None,
     reference: Annotated[str, typer.Option(help="The network that runs in turn with each.")] = "lowres-mobilenet",
     threads: Annotated[int, typer.Option(help="Threads that a network runs on.")] = 1,
@@ -184,6 +187,13 @@ def measure(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep each figure in its run's folder, where nas compare finds it.")
     ] = False,
+    write_layers: Annotated[
+        Path | None,
+        typer.Option(help="Write all different layers as int8 .tflite files, and layers.csv, to this folder, and end."),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Such a layers.csv with ms filled in: networks take the sums of their layers.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -227,6 +237,8 @@ def measure(
                 timeout=timeout,
                 energy=energy,
                 keep=keep,
+                write_layers=write_layers,
+                table=table,
                 started=asked.append,
                 watch=watch,
                 measured=rows.append,
@@ -235,6 +247,9 @@ def measure(
             ended = f"interrupted after {len(rows)} of {sum(asked)} networks"
         except (RunFailed, OSError) as error:
             ended = str(error)
+    if write_layers and not ended:
+        print(f"{write_layers}/layers.csv: measure its files, fill in its column ms, then give it as --table")
+        return
     print_measured(rows, meter, json)
     if ended:
         fail(ended, 130 if ended.startswith("interrupted") else 1)

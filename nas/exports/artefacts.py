@@ -18,10 +18,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from nas.errors import Error
 from nas.execution.command import commanded
 from nas.exports import verification
-from nas.exports.litert import MISSING, int8_model
+from nas.exports.microcontroller import FILES, array_source, contents, sources
 from nas.exports.model_card import card
 from nas.exports.quantization import int8_bytes
 from nas.models.litert_graph import litert_bytes
+from nas.models.litert_int8 import MISSING, int8_model
 from nas.models.onnx_graph import Array, onnx_bytes, with_preparation
 from nas.models.source_code import python_source, renamed
 from nas.models.torch_model import build
@@ -45,6 +46,7 @@ CALIBRATION, BATCH = 512, 64  # training images that give the ranges of activati
 LITERT_CALIBRATION = 128  # of them for ai-edge-quantizer, which takes a tenth of a second each
 MICRO_FLOATS = 100  # test images that TensorFlow Lite Micro is asked in floats
 MICRO_SAME = 98.0  # percent of LiteRT's answers that it has to give: kernels round differently, by a step or two
+NO_MICRO = 'TensorFlow Lite Micro is not installed ({error}); pip install "nas[litert]", on Linux on x86-64'
 PREPROCESS, WEIGHTS, DONE = "preprocess.json", "model.safetensors", "export.json"
 LIMIT = 3600.0  # seconds for one file to answer all test images
 
@@ -127,13 +129,15 @@ def write_formats(
     preprocessing |= {"share": info.share} if info.share < 1 else {}
     preprocessing |= {"mean": info.mean, "std": info.std, "classes": info.classes}
     (staging / PREPROCESS).write_text(json.dumps(preprocessing, indent=1) + "\n")
-    images, answers, plain = (staging / name for name in ("test.npy", "answers.npy", "reference.onnx"))
+    images, answers, plain, small = (
+        staging / name for name in ("test.npy", "answers.npy", "reference.onnx", "int8.tflite")
+    )
     np.save(images, test.all().numpy())
     watch("the trained network")
     torch.set_num_threads(1)
     wanted = _answered(model, verification.prepared(test.all().numpy(), preprocessing))
     top1 = topk_accuracy(wanted, test.labels)
-    maker = _Maker(model, info, about, plain, calibration, preprocessing)
+    maker = _Maker(model, info, about, plain, small, calibration, test, preprocessing)
     artefacts, failed = [], {}
     for form in formats:
         watch(form)
@@ -144,7 +148,7 @@ def write_formats(
             right = wanted.softmax(1) if form == "onnx-pixels" else wanted
             artefact = _compared(form, files, staging, torch.from_numpy(np.load(answers)), right, test, answer)
             _check_artefact(artefact, top1, int8_loss)
-            if form.startswith("litert"):
+            if form.startswith("litert") or form == "tflm":
                 watch(f"{form} in TensorFlow Lite Micro")
                 artefact = _in_micro(artefact, staging, images, answers, wanted, test)
             artefacts.append(artefact)
@@ -154,7 +158,7 @@ def write_formats(
             failed[form] = (str(error).strip() or type(error).__name__).splitlines()[0]
             for name in _files(form):
                 (staging / name).unlink(missing_ok=True)
-    for file in (images, answers, plain):
+    for file in (images, answers, plain, small):
         file.unlink(missing_ok=True)
     return Export(arch_id(info.arch), cost(info.arch), info, len(test), top1, tuple(artefacts), failed)
 
@@ -180,7 +184,7 @@ def _in_micro(artefact: Artefact, staging: Path, images: Path, answers: Path, wa
         few = staging / "few.npy"
         np.save(few, np.load(images, mmap_mode="r")[:number])
         images = few
-    said = _asked("tflm", staging / artefact.files[0], images, answers, 0.0, staging / "none")
+    said = _asked("micro", staging / artefact.files[0], images, answers, 0.0, staging / "none")
     found = torch.from_numpy(np.load(answers))
     (staging / "few.npy").unlink(missing_ok=True)
     same = 100 * float((found.argmax(1) == by_litert[:number].argmax(1)).float().mean())
@@ -201,7 +205,10 @@ def _in_micro(artefact: Artefact, staging: Path, images: Path, answers: Path, wa
 
 def _files(form: str) -> tuple[str, ...]:
     """The files of a format, the one to be loaded first."""
-    return (FORMATS[form][0], WEIGHTS) if form == "python" else (FORMATS[form][0],)
+    first = FORMATS[form][0]
+    if form == "tflm":
+        return tuple(str(Path(first).with_name(name)) for name in FILES)
+    return (first, WEIGHTS) if form == "python" else (first,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +219,11 @@ class _Maker:
     info: WeightsInfo
     about: str
     plain: Path
+    """Where the ONNX graph is put that all others are timed against."""
+    small: Path
+    """Where the int8 LiteRT model is put, which takes a while: it is made once."""
     calibration: Images
+    test: Images
     preprocessing: dict[str, object]
 
     def write(self, form: str, staging: Path) -> None:
@@ -246,10 +257,9 @@ class _Maker:
             case "litert":
                 (staging / name).write_bytes(self.litert())
             case "litert-int8":
-                pixels = self.calibration.first(LITERT_CALIBRATION).all().numpy()
-                (staging / name).write_bytes(
-                    int8_model(self.litert(), [verification.prepared(pixels, self.preprocessing)])
-                )
+                (staging / name).write_bytes(self.int8())
+            case "tflm":
+                self.write_sources(staging / name)
             case "pt2":
                 (staging / name).write_bytes(exported(self.model, arch))
             case "executorch":
@@ -267,6 +277,42 @@ class _Maker:
             return litert_bytes(self.info.arch, {n: t.numpy() for n, t in self.model.state_dict().items()})
         except ImportError as error:
             raise RunFailed(MISSING.format(error=error)) from None
+
+    def int8(self) -> bytes:
+        """The same in int8. Raises RunFailed where what makes it is not installed."""
+        if not self.small.exists():
+            pixels = self.calibration.first(LITERT_CALIBRATION).all().numpy()
+            images = verification.prepared(pixels, self.preprocessing)
+            self.small.write_bytes(int8_model(self.litert(), [images]))
+        return self.small.read_bytes()
+
+    def write_sources(self, array: Path) -> None:
+        """Writes the int8 model as the C array `array`, and beside it all that runs it on the first test image.
+
+        Raises RunFailed where TensorFlow Lite Micro is not installed, or has not all operators.
+        """
+        try:
+            import tflite_micro  # noqa: F401
+        except ImportError as error:
+            raise RunFailed(NO_MICRO.format(error=error)) from None
+        model = self.int8()
+        held = contents(model)
+        array.parent.mkdir()
+        array.write_text(array_source(model))
+        pixels = self.test.first(1).all().numpy()
+        image, answer = array.with_name("image.npy"), array.with_name("answer.npy")
+        np.save(image, pixels)
+        said = _asked("micro", array, image, answer, 0.0, array)
+        figures, logits = said["figures"], np.load(answer)[0]
+        assert isinstance(figures, dict)
+        image.unlink()
+        answer.unlink()
+        taken = verification.prepared(pixels, self.preprocessing)[0].transpose(1, 2, 0)
+        cut = verification.as_int8
+        arena, runtime = int(figures["arena"]), str(said["runtime"])
+        files = sources(model, held, cut(taken, *held.entry), cut(logits, *held.out), self.info.classes, arena, runtime)
+        for name, text in files.items():
+            array.with_name(name).write_text(text)
 
 
 def exported(model: fx.GraphModule, arch: Arch) -> bytes:
@@ -343,7 +389,7 @@ def _compared(
 
 def _check_artefact(artefact: Artefact, top1: float, int8_loss: float) -> None:
     """Raises RunFailed where a file is not what it was made of."""
-    if artefact.format in ("onnx-int8", "litert-int8"):
+    if artefact.format in ("onnx-int8", "litert-int8", "tflm"):
         if not top1 - artefact.top1 <= int8_loss:
             raise RunFailed(
                 f"int8 comes to {artefact.top1:.2f} % on the test images, the network to {top1:.2f} %: more than "

@@ -28,6 +28,7 @@ if entry["dtype"] == numpy.int8:
     image = numpy.clip(numpy.round(image / scale) + zero, -128, 127).astype("int8")
 network.set_tensor(entry["index"], image); network.invoke()
 print(said["classes"][network.get_tensor(out["index"])[0].argmax()])""",
+    "tflm": """cd tflm && make TFLM=/path/to/tflite-micro run  # on this machine; boards: tflm/README.md""",
     "executorch": """import json, torch; from executorch.runtime import Runtime
 said, network = json.load(open("preprocess.json")), Runtime.get().load_program("{file}").load_method("forward")
 images = ((pixels / 255 - torch.tensor(said["mean"])) / torch.tensor(said["std"])).permute(0, 3, 1, 2)  # pixels: uint8

@@ -2,11 +2,12 @@
 
     python verification.py FORMAT FILE IMAGES ANSWERS SECONDS [REFERENCE]
 
-FORMAT is python, onnx, onnx-pixels, onnx-int8, pt2, litert, litert-int8, tflm (one of these two, by TensorFlow Lite
-Micro) or executorch. IMAGES: uint8 images (N, height, width, channels) as
-.npy; they are prepared as preprocess.json beside FILE says, and the logits are written to ANSWERS; of onnx-pixels,
-which prepares them itself, the scores. Prints one line of JSON: the runtime, and the figures of agent.py for one image
-on one thread, in turn with the graph REFERENCE; without REFERENCE or seconds, and for the formats UNTIMED, no figures.
+FORMAT is python, onnx, onnx-pixels, onnx-int8, pt2, litert, litert-int8, tflm (the same in a C array), executorch, or
+micro: a file of the LiteRT formats in TensorFlow Lite Micro. IMAGES: uint8 images (N, height, width, channels) as
+.npy; they are prepared as preprocess.json says, beside FILE or in a folder above, and the logits are written to
+ANSWERS; of onnx-pixels, which prepares them itself, the scores. Prints one line of JSON: the runtime, and the figures
+of agent.py for one image on one thread, in turn with the graph REFERENCE; without REFERENCE or seconds, and for the
+formats UNTIMED, no figures; of micro the arena.
 """
 
 import importlib.util
@@ -22,7 +23,8 @@ from typing import Any
 import numpy
 
 BATCH = 100
-UNTIMED = "executorch", "onnx-pixels", "tflm"  # takes all threads; is model.onnx but for its ends; no device's speed
+# Takes all threads; is model.onnx but for its ends; is model-int8.tflite; has no device's speed.
+UNTIMED = "executorch", "onnx-pixels", "tflm", "micro"
 ARENA = 1 << 28  # bytes that TensorFlow Lite Micro may take here: how many it does is what is asked
 
 Network = Callable[[Any], Any]
@@ -39,9 +41,9 @@ def opened(form: str, file: Path) -> tuple[Network, str]:
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         return lambda images: session.run(None, {name: images})[0], f"onnxruntime {onnxruntime.__version__}"
-    if form.startswith("litert"):
+    if form.startswith("litert") or form == "tflm":
         return _by_litert(file)
-    if form == "tflm":
+    if form == "micro":
         return _by_micro(file)[:2]
     import torch
 
@@ -69,13 +71,20 @@ def opened(form: str, file: Path) -> tuple[Network, str]:
     return run, f"torch {torch.__version__}"
 
 
+def litert_model(file: Path) -> bytes:
+    """The content of a .tflite file, or of the C array in a .cc file that holds one."""
+    if file.suffix != ".cc":
+        return file.read_bytes()
+    return bytes(int(one, 16) for one in re.findall(r"0x[0-9a-f]{2}", file.read_text()))
+
+
 def _by_litert(file: Path) -> tuple[Network, str]:
-    """A .tflite file in LiteRT's interpreter, with XNNPACK, one thread."""
+    """A LiteRT model in LiteRT's interpreter, with XNNPACK, one thread."""
     from importlib.metadata import version
 
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(file), num_threads=1)
+    interpreter = Interpreter(model_content=litert_model(file), num_threads=1)
     interpreter.allocate_tensors()
     (entry,), (out,) = interpreter.get_input_details(), interpreter.get_output_details()
 
@@ -88,12 +97,12 @@ def _by_litert(file: Path) -> tuple[Network, str]:
 
 
 def _by_micro(file: Path) -> tuple[Network, str, Any]:
-    """The same file in TensorFlow Lite Micro's interpreter, and that interpreter."""
+    """The same in TensorFlow Lite Micro's interpreter, and that interpreter."""
     from importlib.metadata import version
 
     from tflite_micro.python.tflite_micro import runtime
 
-    interpreter = runtime.Interpreter.from_file(str(file), arena_size=ARENA)
+    interpreter = runtime.Interpreter.from_bytes(litert_model(file), arena_size=ARENA)
 
     def one(image: Any) -> Any:
         interpreter.set_input(image, 0)
@@ -124,8 +133,12 @@ def _scale(details: dict[str, Any]) -> tuple[float, int]:
 def _cut(image: Any, entry: dict[str, Any]) -> Any:
     if entry["dtype"] != numpy.int8:
         return image
-    scale, zero = _scale(entry)
-    return numpy.clip(numpy.round(image / scale) + zero, -128, 127).astype(numpy.int8)
+    return as_int8(image, *_scale(entry))
+
+
+def as_int8(values: Any, scale: float, zero: int) -> Any:
+    """Numbers as the int8 that stand for them."""
+    return numpy.clip(numpy.round(values / scale) + zero, -128, 127).astype(numpy.int8)
 
 
 def _whole(answer: Any, out: dict[str, Any]) -> Any:
@@ -172,7 +185,8 @@ def main() -> None:
     """Writes the answers and prints the figures."""
     sys.modules["nas"] = None  # type: ignore[assignment]  # what is exported has to do without
     form, file, images, answers, seconds, *reference = sys.argv[1:]
-    preprocessing = json.loads(Path(file).with_name("preprocess.json").read_text())
+    beside = (folder / "preprocess.json" for folder in Path(file).parents)
+    preprocessing = json.loads(next(one for one in beside if one.exists()).read_text())
     pixels = numpy.load(images, mmap_mode="r")
     run, runtime = opened(form, Path(file))
     batches = (pixels[i : i + BATCH] for i in range(0, len(pixels), BATCH))
@@ -190,7 +204,7 @@ def main() -> None:
         graph = Path(reference[0]).read_bytes()
         figures = agent.timed(mine, lambda: agent.opened(graph, 1, 1), float(seconds), 0.01)
         figures |= {"device": agent.device(), "threads": 1, "batch": 1}
-    if form == "tflm":
+    if form == "micro":
         figures = {"arena": arena(Path(file))}
     print(json.dumps({"runtime": runtime, "figures": figures}))
 

@@ -1,4 +1,5 @@
-"""Latency of architectures: their ONNX graphs under onnxruntime, here or elsewhere, or their modules under torch here.
+"""Latency of architectures: their ONNX graphs under onnxruntime, here or elsewhere, their modules under torch here, or
+their LiteRT models on a board.
 
 Graphs are measured by nas/execution/agent.py in a process of its own, modules by the same statistics in this one.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 from nas.execution import agent
 from nas.execution.cluster import commanded_on
 from nas.execution.command import commanded
+from nas.latency.boards import timed_on_board
 from nas.latency.on_torch import timed_on_torch
 from nas.models.onnx_graph import onnx_bytes
 from nas.networks.architecture import Arch
@@ -29,6 +31,8 @@ def measured(arch: Arch, reference: Arch, meter: Meter) -> Latency:
 
     Raises RunFailed where the device does not answer, or answers nonsense.
     """
+    if meter.on_board:
+        return timed_on_board(arch, meter)
     if meter.runtime != "onnxruntime":
         return timed_on_torch(arch, reference, meter)
     graph, timeout = asking(arch, reference, meter), meter.seconds + meter.timeout

@@ -42,6 +42,7 @@ Weights: TypeAlias = Mapping[str, Array]
 FUSED = {"relu": "RELU", "relu6": "RELU6"}  # activations that a layer before takes along
 FUSED_AS = {"": 0, "relu": 1, "relu6": 3}  # the schema's numbers of them
 LEAST = float(np.finfo(np.float32).min)  # what a maximum is taken over where there is nothing
+WEIGHTED = "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"  # whose second input is what they multiply by
 SYMMETRIC = 1  # how MIRROR_PAD goes on beyond the edge: the edge itself is repeated
 DATA_ALIGNED = 16
 JOINED = 10  # maps that TensorFlow Lite Micro concatenates at once

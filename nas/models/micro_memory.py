@@ -17,15 +17,13 @@ from functools import lru_cache
 from itertools import accumulate
 
 from nas.errors import Error
-from nas.models.litert_graph import Layers, Operator, Tensor, layers
+from nas.models.litert_graph import WEIGHTED, Layers, Operator, Tensor, layers
 from nas.networks.architecture import Arch, cost, graph
 from nas.networks.graph import UNBUILDABLE, Cost
 
 ALIGNED = 16  # bytes, that maps begin at multiples of
 OWN_SCALE = {"ADD", "MUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MEAN", "HARD_SWISH", "RELU", "RELU6"}
 """What may give a map in any scale that is asked for; others give it in the one in which it came, or in a fixed one."""
-
-WEIGHTED = "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"
 
 # Bytes of the tail (64 bits), an upper end of what was counted by tflite-micro 0.dev20261023 on 68 networks.
 KEPT = {"CONV_2D": 176, "DEPTHWISE_CONV_2D": 176, "FULLY_CONNECTED": 176, "CONCATENATION": 176, "MIRROR_PAD": 176}

@@ -9,7 +9,17 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 
 from nas.errors import Error
 from nas.networks.graph import Activation, Map, Wiring
-from nas.networks.published_blocks import Basic, Fire, Mixed, Pool, PortedV3, ShuffleV1, Xception
+from nas.networks.published_blocks import (
+    Basic,
+    BasicBiased,
+    Fire,
+    Mixed,
+    Pool,
+    PortedV3,
+    SeparableBiased,
+    ShuffleV1,
+    Xception,
+)
 from nas.networks.rounding import KERNELS, check_above, check_kernel, check_share, rounded
 
 
@@ -304,6 +314,6 @@ class Split:
 
 Block: TypeAlias = (
     Conv | Separable | Bottleneck | Ghost | ShuffleV2 | HL | Partial | Split
-    | Basic | Fire | Mixed | Pool | PortedV3 | ShuffleV1 | Xception
+    | Basic | BasicBiased | Fire | Mixed | Pool | PortedV3 | SeparableBiased | ShuffleV1 | Xception
 )  # fmt: skip
 BLOCKS: dict[str, type[Block]] = {block.kind: block for block in get_args(Block)}

@@ -102,6 +102,33 @@ class Basic:
 
 
 @dataclass(frozen=True, slots=True)
+class BasicBiased:
+    """Basic residual block with biases beside its norms, and a 1x1 shortcut without norm (MLPerf Tiny's ResNet-8)."""
+
+    kind: ClassVar[str] = "basic-biased"
+
+    def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
+        """This block from `x` to `cout` channels."""
+        y = g.conv_bn("first", x, cout, 3, stride, act="relu", bias=True)
+        y = g.conv_bn("second", y, cout, 3, bias=True)
+        if stride == 2 or x.channels != cout:
+            x = g.conv("shortcut", x, cout, 1, stride, bias=True)
+        return g.act("act", g.add("add", y, x), "relu")
+
+
+@dataclass(frozen=True, slots=True)
+class SeparableBiased:
+    """Depthwise-separable convolution with biases beside its norms (MLPerf Tiny's MobileNetV1)."""
+
+    kind: ClassVar[str] = "separable-biased"
+
+    def wire(self, g: Wiring, x: Map, cout: int, stride: int) -> Map:
+        """This block from `x` to `cout` channels."""
+        y = g.depthwise_bn("depthwise", x, 3, stride, "relu", bias=True)
+        return g.conv_bn("pointwise", y, cout, act="relu", bias=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Fire:
     """Fire module: 1x1 squeeze, then 1x1 and 3x3 side by side, half of the output each (SqueezeNet)."""
 

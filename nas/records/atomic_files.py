@@ -72,19 +72,26 @@ def making(folder: Path) -> Iterator[Path]:
 
 
 def moved(staging: Path, folder: Path, last: str, stale: Iterable[str]) -> None:
-    """Moves every file of `staging` into `folder`, over what is there; at the end `last`, by which all are there.
+    """Moves every file of `staging`, those in its folders too, into `folder`, over what is there; at the end `last`, by
+    which all are there.
 
     Where `last` was there before, so that the folder is ours, the files called `stale` go.
     """
-    files = sorted(staging.iterdir(), key=lambda file: file.name == last)
+    files = sorted((file for file in staging.rglob("*") if file.is_file()), key=lambda file: file.name == last)
+    for file in files:
+        (folder / file.relative_to(staging)).parent.mkdir(exist_ok=True)
     if (folder / last).exists():
         (folder / last).unlink()
-        for name in stale:
-            (folder / name).unlink(missing_ok=True)
+        for file in (folder / name for name in stale):
+            if file.exists():
+                file.unlink()
+            if file.parent != folder:
+                with suppress(OSError):  # which is needed again, or others have put something into
+                    file.parent.rmdir()
     for file in files:
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
-        file.replace(folder / file.name)
+        file.replace(folder / file.relative_to(staging))
 
 
 def drop_torn_line(file: Path) -> None:

@@ -194,7 +194,8 @@ class Meter:
     device: str = "here"
     """This machine; "ray:NAME", a Ray node that offers the resource NAME; else what `command` reaches."""
     command: str | None = None
-    """Takes a graph on standard input and prints what nas/execution/agent.py prints."""
+    """Takes a graph on standard input and prints what nas/execution/agent.py prints; or, where it holds "{tflite}", the
+    name of an int8 LiteRT file in that place, and prints milliseconds."""
     runtime: str = "onnxruntime"
     """Or "torch", "compiled" (torch.compile), "cuda", "cuda-compiled", in this process."""
     threads: int = 1
@@ -221,6 +222,8 @@ class Meter:
         elsewhere = self.device != "here"
         if elsewhere and self.runtime != "onnxruntime":
             raise Error(f"runtime {self.runtime} measures on this machine only, not on {self.device!r}")
+        if self.on_board and (self.threads, self.batch) != (1, 1):
+            raise Error(f"a command with {TFLITE} measures one image on one core; leave out --threads and --batch")
         if self.command is not None and not elsewhere:
             raise Error("--measure-command needs --device NAME, which is what its figures are recorded under")
         if elsewhere and self.command is None and not re.fullmatch(r"ray:[\w.-]+", self.device):
@@ -229,7 +232,13 @@ class Meter:
                 "or is ray:NAME, a Ray node with the resource NAME"
             )
 
+    @property
+    def on_board(self) -> bool:
+        """Whether the command takes a LiteRT file: a board, on which no reference network runs in turn."""
+        return TFLITE in (self.command or "")
 
+
+TFLITE = "{tflite}"  # in a command: the name of a file is put there
 MEASURED_SECONDS = 4.0  # for a candidate of a search
 RUNTIMES = ("onnxruntime", "torch", "compiled", "cuda", "cuda-compiled")
 

@@ -19,6 +19,10 @@ FORMATS = {
     "pt2": ("model.pt2", "torch.export; batch norm folded, any batch"),
     "litert": ("model.tflite", "for LiteRT (TensorFlow Lite) on phones and boards; one image at a time"),
     "litert-int8": ("model-int8.tflite", "the same in int8 from end to end; for microcontrollers too, by TFLM"),
+    "tflm": (
+        "tflm/model.cc",
+        "model-int8.tflite as a C array, with a program that runs it on boards, by TensorFlow Lite Micro",
+    ),
     "executorch": ("model.pte", "for ExecuTorch on phones and boards, by XNNPACK; one image at a time"),
 }
 USUAL = ("python", "onnx", "onnx-pixels", "onnx-int8", "pt2")
@@ -187,6 +191,12 @@ class Artefact:
     """Of one image on one thread, in turn with model.onnx; None where it was not measured."""
     micro: Micro | None = None
     """What TensorFlow Lite Micro makes of it, where it can be asked."""
+
+    @property
+    def place(self) -> str:
+        """Its files, or the folder that they lie in."""
+        folder, _, _ = self.files[0].rpartition("/")
+        return f"{folder}/" if folder else ", ".join(self.files)
 
 
 @dataclass(frozen=True, slots=True)

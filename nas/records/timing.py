@@ -58,6 +58,8 @@ class Measurement:
     latency: Latency
     energy: Energy | str | None
     """Or why it is not available; None where it was not asked for."""
+    whole_ms: float | None = None
+    """What it took as a whole, where its latency is the sum of a table's layers and the table has it too."""
 
 
 def exactly(ms: float) -> Latency:

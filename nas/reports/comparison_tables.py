@@ -231,7 +231,8 @@ def _print_trainings(trainings: Sequence[TrainedRun], baseline: str) -> None:
     ]
     timed = dict.fromkeys(
         f"Milliseconds: {latency.runtime} on {latency.device}, {latency.threads} thread"
-        f"{'s' * (latency.threads > 1)}, batch {latency.batch}, in turn with {latency.reference or baseline}."
+        f"{'s' * (latency.threads > 1)}, batch {latency.batch}"
+        + ("." if latency.ratio is None else f", in turn with {latency.reference or baseline}.")
         for latency in (one.latency for one in trainings)
         if latency
     )

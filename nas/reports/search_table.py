@@ -165,7 +165,9 @@ def _timing(folder: Run, plan: Plan, trials: list[Trial]) -> list[str]:
     latency = next((trial.latency for trial in trials if trial.latency), None)
     tallies = read_tallies(folder).values()
     lines = []
-    if latency and plan.meter:
+    if latency and plan.meter and plan.meter.on_board:
+        lines += [f"Latency: {latency.runtime} on {latency.device}, one image, as its command says, once a network."]
+    elif latency and plan.meter:
         restless = sum(not trial.latency.steady for trial in trials if trial.latency)
         limited = {
             "the ratio's interval keeps the limit": plan.budget.latency_ratio,

@@ -33,11 +33,15 @@ def print_measured(rows: Sequence[Measurement], meter: Meter, json: bool) -> Non
             {"network": row.name, "arch": to_data(row.arch), "cost": to_data(cost(row.arch))}
             | {"latency": to_data(row.latency), "energy": row.energy if isinstance(row.energy, str) else None}
             | ({"energy": to_data(row.energy)} if isinstance(row.energy, Energy) else {})
+            | ({} if row.whole_ms is None else {"whole_ms": row.whole_ms})
             for row in rows
         ]
         print(jsonlib.dumps({"meter": to_data(meter), "flops": FLOPS_ARE, "networks": data}))
         return
     if not rows:
+        return
+    if all(row.latency.ratio is None for row in rows):
+        _print_without_reference(rows)
         return
     cells = []
     for row in rows:
@@ -90,6 +94,30 @@ def print_measured(rows: Sequence[Measurement], meter: Meter, json: bool) -> Non
             ]
     if why := next((row.energy for row in rows if isinstance(row.energy, str)), None):
         lines += [f"Energy: {why}."]
+    say(console, lines)
+
+
+def _print_without_reference(rows: Sequence[Measurement]) -> None:
+    """Prints what boards take, one number a network, or sums of a table's layers."""
+    wholes = [(row.latency.median_ms, row.whole_ms) for row in rows if row.whole_ms is not None]
+    cells = []
+    for row in rows:
+        ms, whole = row.latency.median_ms, row.whole_ms
+        error = ("-", "-") if whole is None else (f"{whole:.3f}", f"{100 * (ms / whole - 1):+.1f} %")
+        cells.append((row.name, f"{cost(row.arch).macs / 1e6:.2f} M", f"{ms:.3f}", *(error if wholes else ())))
+    console = console_of(120)
+    first = rows[0].latency
+    headings = ("network", "FLOPs", "ms", *(("as a whole, ms", "error") if wholes else ()))
+    print_table(console, f"{first.device}, int8, batch 1", headings, cells, ())
+    lines = [FLOPS_ARE, "Milliseconds: as the command says, once for each network; weights are random."]
+    if first.runtime.startswith("the sum"):
+        lines[1] = "Milliseconds: the sum of a network's layers, each measured alone, as the table has them."
+        lines += [
+            f"Of the networks that the table has as a whole ({len(wholes)}), the sum is off by "
+            f"{100 * max(abs(ms / whole - 1) for ms, whole in wholes):.1f} % at the most."
+            if wholes
+            else "The table has none of these networks as a whole: how far off the sums are is not known."
+        ]
     say(console, lines)
 
 

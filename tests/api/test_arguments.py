@@ -157,6 +157,8 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "timeout": [*NUMBERS, 0],
             "energy": SWITCHES,
             "keep": [*SWITCHES, True],  # True: no folder of a training
+            "write_layers": PATHS[:-1],
+            "table": [*PATHS[:-1], "none.csv"],
             "started": FUNCTIONS,
             "watch": FUNCTIONS,
             "measured": FUNCTIONS,

@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,9 @@ import torch
 
 from nas.api.loading import trained_network
 from nas.exports import artefacts
+from nas.exports.microcontroller import FILES
 from nas.exports.model_card import snippet
+from nas.exports.verification import litert_model
 from nas.models.torch_model import build
 from nas.models.weights import packed
 from nas.networks.architecture import Anchor, Arch, arch_id, graph
@@ -190,13 +193,40 @@ def test_litert_and_microcontrollers(run: Run, tmp_path: Path) -> None:
         assert re.fullmatch(r"\d\n", done.stdout), done.stderr
 
 
+def test_sources_for_microcontrollers(run: Run, tmp_path: Path) -> None:
+    """The array holds model-int8.tflite to the byte, by gcc's reading and by ours, and goes with the next export."""
+    pytest.importorskip("tflite_micro")
+    found = export(run, ["tflm", "litert-int8"], tmp_path)
+    assert not found.failed
+    sources, small = found.artefacts
+    assert {path.name for path in (tmp_path / "tflm").iterdir()} == set(FILES)
+    assert sources.place == "tflm/" and sources.files[0] == "tflm/model.cc" and sources.latency is None
+    assert (sources.micro, sources.difference, sources.same) == (small.micro, small.difference, small.same)
+    assert sources.micro and sources.micro.images == 360
+    model = (tmp_path / "model-int8.tflite").read_bytes()
+    assert litert_model(tmp_path / "tflm" / "model.cc") == model
+    size = int(re.findall(r"kArenaSize = (\d+);", (tmp_path / "tflm" / "main.cc").read_text())[0])
+    assert sources.micro.arena < size < sources.micro.arena + (8 << 10)
+    card = (tmp_path / "README.md").read_text()
+    assert "| tflm | tflm/ |" in card and "```sh\ncd tflm && make TFLM=" in card
+    printer = '#include <cstdio>\n#include "model.h"\nint main() { fwrite(kModel, 1, kModelSize, stdout); }\n'
+    (tmp_path / "print.cc").write_text(printer)
+    if shutil.which("g++"):
+        built = ["g++", "-std=c++17", "-Wall", "-Werror", "-I", "tflm", "print.cc", "tflm/model.cc", "-o", "print"]
+        subprocess.run(built, cwd=tmp_path, check=True)
+        assert subprocess.run([tmp_path / "print"], capture_output=True, check=True).stdout == model
+    export(run, ["onnx"], tmp_path)
+    assert not (tmp_path / "tflm").exists() and (tmp_path / "print.cc").exists()
+
+
 def test_without_litert_a_line_says_how_to_get_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ai_edge_litert.schema_py_generated", "ai_edge_quantizer.quantizer"):
+    for name in ("ai_edge_litert.schema_py_generated", "ai_edge_quantizer.quantizer", "tflite_micro"):
         monkeypatch.setitem(sys.modules, name, None)
-    found = export(run, ["onnx", "litert", "litert-int8"], tmp_path)
-    assert [one.format for one in found.artefacts] == ["onnx"] and set(found.failed) == {"litert", "litert-int8"}
+    found = export(run, ["onnx", "litert", "litert-int8", "tflm"], tmp_path)
+    assert [one.format for one in found.artefacts] == ["onnx"]
+    assert set(found.failed) == {"litert", "litert-int8", "tflm"}
     assert all('pip install "nas[litert]"' in why for why in found.failed.values())
-    assert not list(tmp_path.glob("*.tflite"))
+    assert not list(tmp_path.glob("*.tflite")) and not (tmp_path / "tflm").exists()
 
 
 def test_a_full_disk_leaves_what_was_there(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nas.exports.litert import int8_model
 from nas.models.litert_graph import FUSED, FUSED_AS, layers, litert_bytes, model_bytes
+from nas.models.litert_int8 import int8_model
 from nas.models.onnx_graph import random_weights
 from nas.networks.architecture import Arch, graph
 from nas.networks.graph import Graph, Wiring
@@ -64,7 +64,9 @@ def differences(arch: Arch) -> list[float]:
     return [float(np.abs(one - wanted).max() / max(1.0, np.abs(wanted).max())) for one in found]
 
 
-@pytest.mark.parametrize("name", ["lowres-mobilenet", "shufflenetv2-x0.5-32", "mobilenetv3-large-32", "hl-cnn-32"])
+@pytest.mark.parametrize(
+    "name", ["lowres-mobilenet", "shufflenetv2-x0.5-32", "mobilenetv3-large-32", "hl-cnn-32", "resnet8"]
+)
 def test_anchors_compute_what_torch_computes(name: str) -> None:
     assert max(differences(ANCHORS[name].arch)) < 1e-5
 

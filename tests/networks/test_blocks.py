@@ -15,7 +15,20 @@ from nas.networks.architecture import Arch, Head, Stage, Stem, arch_id, cost, co
 from nas.networks.blocks import BLOCKS, HL, Block, Bottleneck, Conv, Ghost, Partial, Separable, ShuffleV2, Split
 from nas.networks.graph import Wiring, cost_of
 from nas.networks.profile import MODULES, totals
-from nas.networks.published_blocks import Basic, Fire, Fork, Mixed, Pool, PoolStep, PortedV3, ShuffleV1, Step, Xception
+from nas.networks.published_blocks import (
+    Basic,
+    BasicBiased,
+    Fire,
+    Fork,
+    Mixed,
+    Pool,
+    PoolStep,
+    PortedV3,
+    SeparableBiased,
+    ShuffleV1,
+    Step,
+    Xception,
+)
 from nas.networks.space import fitted, sample
 from nas.serialization import from_json, to_json
 from search_spaces import ANCHORS, SPACES
@@ -64,6 +77,8 @@ MAKE: dict[type[Block], Callable[[int, random.Random], Block]] = {
         rng.random() < 0.5,
     ),
     Basic: lambda _, rng: Basic(rng.random() < 0.5),
+    BasicBiased: lambda _, rng: BasicBiased(),
+    SeparableBiased: lambda _, rng: SeparableBiased(),
     Fire: lambda _, rng: Fire(rng.choice((0.125, 0.5)), rng.random() < 0.5, rng.random() < 0.5),
     Mixed: of_mixed,
     Pool: lambda _, rng: Pool(rng.choice(("max", "avg")), 3, 1, rng.random() < 0.5, rng.random() < 0.5),
