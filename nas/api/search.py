@@ -190,7 +190,7 @@ def search(
 def _usual_number(gpus: float | None) -> int:
     """How many workers train on a dataset here, where nobody says."""
     from nas.execution.workers import usual_number
-    from nas.training.step import cards
+    from nas.training.devices import cards
 
     return usual_number(cards(), gpus)
 

@@ -94,9 +94,9 @@ def train(
             Reading(groups or "", skip_bad, channels or 0), balance, read,
         )  # fmt: skip
 
+    from nas.training.devices import device
     from nas.training.full_training import TrainSeed
     from nas.training.full_training import train as run_training
-    from nas.training.step import device
 
     started(folder.path, plan)
     side_by_side = 1 if device().type == "cuda" else min(workers or cores(), len(plan.seeds))

@@ -210,6 +210,7 @@ class Meter:
 
 MEASURED_SECONDS = 4.0  # for a candidate of a search
 RUNTIMES = ("onnxruntime", "torch", "compiled", "cuda", "cuda-compiled")
+DEVICES = ("cuda", "mps", "cpu")  # that networks are trained on; the first that there is, where none is asked for
 
 
 @dataclass(frozen=True, slots=True)
