@@ -7,7 +7,8 @@ TF32 is left as torch has it: convolutions may take it, matrix products do not. 
 iterations of Muon alone, which so compute in full fp32.
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -84,6 +85,16 @@ def described(asked: str | None) -> str:
     several = f"{cards()} x " if cards() > 1 else ""
     kind = "bf16" if half(where) == torch.bfloat16 else "fp16"
     return f"trains on cuda, {several}{name_of(where)}, {kind}, steps as CUDA graphs"
+
+
+@contextmanager
+def giving_back() -> Iterator[None]:
+    """In which a training runs that shares a card: what it no longer holds is free for the others after it."""
+    try:
+        yield
+    finally:
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
 
 def fitting(free: int, used: int) -> int:

@@ -33,7 +33,7 @@ from nas.records.run_folder import (
 )
 from nas.records.trial import Score
 from nas.training.datasets import load_test
-from nas.training.devices import device, name_of
+from nas.training.devices import device, giving_back, name_of
 from nas.training.images import Data
 from nas.training.learner import (
     class_metrics,
@@ -95,6 +95,10 @@ class TrainSeed:
     """One of `nas.records.plan.DEVICES`; None: the first of them that there is."""
 
     def __call__(self, seed: int, _rung: int, _state: bytes | None, tick: Tick) -> tuple[Score, None]:
+        with giving_back():
+            return self._trained(seed, tick), None
+
+    def _trained(self, seed: int, tick: Tick) -> Score:
         plan, run = self.plan, Run(self.path)
         data, teacher = images_for(plan), load_teacher(plan.teacher, self.device)
         content = read_checkpoint(run, seed)
@@ -107,7 +111,7 @@ class TrainSeed:
         write_history(run, seed, learner.history)  # a process may have been killed between the two files
         write_weights(run, seed, to_bytes(learner.trained_model, info_of(plan, data)))
         last, epochs = learner.history.epochs[-1], learner.history.epochs
-        score = Score(
+        return Score(
             rung=0,
             top1=last.val_top1 or 0.0,
             train_loss=last.train_loss,
@@ -119,7 +123,6 @@ class TrainSeed:
             threads=torch.get_num_threads(),
             torch=str(torch.__version__),
         )
-        return score, None
 
 
 def info_of(plan: TrainingPlan, data: Data) -> WeightsInfo:

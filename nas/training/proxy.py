@@ -13,7 +13,7 @@ from nas.records.plan import Plan, derived_seed
 from nas.records.recipes import TrainingPlan
 from nas.records.trial import Score
 from nas.training.datasets import load, state_of
-from nas.training.devices import device, name_of
+from nas.training.devices import device, giving_back, name_of
 from nas.training.images import Data, resized
 from nas.training.step import Tick, optimiser_of, top1, train, trainable
 
@@ -53,6 +53,10 @@ class Proxy:
         self, arch: Arch, rung: int, state: bytes | None = None, tick: Tick = lambda _: None
     ) -> tuple[Score, bytes | None]:
         torch.set_num_threads(1)
+        with giving_back():
+            return self._through(arch, rung, state, tick)
+
+    def _through(self, arch: Arch, rung: int, state: bytes | None, tick: Tick) -> tuple[Score, bytes | None]:
         plan, recipe = self.plan, self.plan.recipe
         data = resized(images_for(plan), arch.resolution)
         name = arch_id(arch)
