@@ -200,7 +200,10 @@ class Meter:
         if elsewhere and self.runtime != "onnxruntime":
             raise Error(f"runtime {self.runtime} measures on this machine only, not on {self.device!r}")
         if self.command is not None and not elsewhere:
-            raise Error("--measure-command needs --device NAME, which is what its figures are recorded under")
+            raise Error(
+                "--measure-command needs a name that its figures are recorded under: --measure-device of nas search, "
+                "--device of nas measure"
+            )
         if elsewhere and self.command is None and not re.fullmatch(r"ray:[\w.-]+", self.device):
             raise Error(
                 f'device {self.device!r} is reached by --measure-command (as in "ssh {self.device} python3 agent.py"), '
