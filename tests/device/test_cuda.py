@@ -69,7 +69,7 @@ def test_forward_and_backward_agree_with_the_cpu(kind: type[Block], monkeypatch:
     if CARD:
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     rng, errors = random.Random(kind.kind), dict[bool, list[tuple[float, float]]]({False: [], True: []})
-    for _ in range(5):
+    for _ in range(5 if CARD else 1):
         arch = network(kind, rng)
         arch = replace(arch, head=replace(arch.head, dropout=0.0))
         torch.manual_seed(0)
@@ -83,8 +83,9 @@ def test_forward_and_backward_agree_with_the_cpu(kind: type[Block], monkeypatch:
             errors[half].append((off(found, expected), usual))
     for half, middle, most in ((False, 1e-3, 0.1), (True, 0.1, 0.5)):
         found_off, usual_off = (sorted(each) for each in zip(*errors[half], strict=True))
-        assert found_off[2] < max(middle, 5 * usual_off[2]), errors
-        assert found_off[4] < max(most, 5 * usual_off[4]), errors
+        assert found_off[-1] < max(most, 5 * usual_off[-1]), errors
+        if CARD:
+            assert found_off[2] < max(middle, 5 * usual_off[2]), errors
 
 
 def trained(recipe: Recipe, capture: bool, where: torch.device, steps: int = 8) -> list[torch.Tensor]:
