@@ -25,6 +25,7 @@ from nas.api.starts import StartLike
 from nas.api.user_functions import UserFunction
 from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
+from nas.networks.architecture import cost as on_paper
 from nas.networks.graph import Cost
 from nas.records.pareto import front
 from nas.records.plan import (
@@ -186,7 +187,7 @@ def search(
     number = 1 if evaluate and workers is None else workers
     if number is None and ray_address is None:
         archs = [anchor.arch for anchor in task.anchors if isinstance(anchor.arch, Arch)]
-        largest = max(archs, key=lambda arch: task.costs(arch).peak, default=None)
+        largest = max(archs, key=lambda arch: on_paper(arch).peak, default=None)
         number = workers_here(device, gpus, largest, task.plan.recipe.batch)
     if resume is None:
         many = ray_address is not None or (number or 0) > task.plan.wave

@@ -127,7 +127,7 @@ def search(
         from search_spaces import BASELINE
 
         halt = Halt()
-        with interruptible(halt), search_progress(quiet, folder, device) as (started, watch):
+        with interruptible(halt), search_progress(quiet, folder, device, ray_address) as (started, watch):
             result = nas.search(
                 space,
                 budget,

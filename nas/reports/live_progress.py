@@ -34,9 +34,11 @@ class Display(NamedTuple):
 
 
 @contextmanager
-def search_progress(quiet: bool, folder: list[Path], device: str | None = None) -> Iterator[Display]:
+def search_progress(
+    quiet: bool, folder: list[Path], device: str | None = None, cluster: str | None = None
+) -> Iterator[Display]:
     """Shows where a search stands: a live line on a terminal, else a line a rung. `folder` takes that of the run;
-    `device`: what was asked to be trained on."""
+    `device`: what was asked to be trained on, here or on a Ray `cluster`."""
     console = Console(stderr=True)
     plans: list[Plan] = []
     begun: list[tuple[float, int]] = []  # the moment at which training began in this process, and what was done of it
@@ -48,7 +50,8 @@ def search_progress(quiet: bool, folder: list[Path], device: str | None = None) 
         if not quiet:
             asked = f"{plan.dataset}, budget {plan.budget}, space {plan.space}, {plan.trials} trials"
             console.print(f"{path}: {asked}", soft_wrap=True, markup=False)
-            console.print(described(device), soft_wrap=True, markup=False)
+            where = f"trains on the Ray cluster at {cluster}" if cluster else described(device)
+            console.print(where, soft_wrap=True, markup=False)
             for begins in begun_with(plan):
                 console.print(begins, soft_wrap=True, markup=False)
 

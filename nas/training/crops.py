@@ -79,7 +79,7 @@ def training_images(images: Images, data: Data, pad: int, where: torch.device) -
     """`images` of `data`, on the device `where` as far as they are small."""
     padded = None
     if (pad or on_card(where)) and data.resolution <= PADDED and images.side == data.resolution:
-        padded = functional.pad(images.all(), [0, 0, pad, pad, pad, pad]).to(where)
+        padded = functional.pad(images.all().to(where), [0, 0, pad, pad, pad, pad])
     return TrainingImages(images, data, pad, images.labels.to(where), padded)
 
 

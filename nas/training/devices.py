@@ -38,8 +38,14 @@ def device(asked: str | None = None) -> torch.device:
     if not there[name]:
         raise Error(f"device {name} is asked for, torch {torch.__version__} finds none here; leave it out, or take cpu")
     if name == "cuda":
-        torch.backends.cudnn.deterministic = True  # a rung trained again after a kill has to come out the same
+        _settled()
     return torch.device(name)
+
+
+@cache
+def _settled() -> None:
+    """Has cuDNN take algorithms that give the same twice: a rung trained again after a kill comes out the same."""
+    torch.backends.cudnn.deterministic = True
 
 
 def cards(asked: str | None = None) -> int:
