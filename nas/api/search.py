@@ -147,6 +147,8 @@ def search(
     check_workers(workers)
     checked_device(device)
     check_log(log)
+    if measure_runtime.startswith("cuda"):
+        checked_device("cuda")
     if evaluate and device:
         raise Error("device is for a dataset: an evaluate trains networks where it likes")
     if device is None and gpus == 0:
@@ -187,7 +189,8 @@ def search(
     number = 1 if evaluate and workers is None else workers
     if number is None and ray_address is None:
         archs = [anchor.arch for anchor in task.anchors if isinstance(anchor.arch, Arch)]
-        largest = max(archs, key=lambda arch: on_paper(arch).peak, default=None)
+        fit = [arch for arch in archs if task.plan.budget.keeps(on_paper(arch))]
+        largest = max(fit, key=lambda arch: on_paper(arch).peak, default=None)
         number = workers_here(device, gpus, largest, task.plan.recipe.batch)
     if resume is None:
         many = ray_address is not None or (number or 0) > task.plan.wave

@@ -17,8 +17,8 @@ Then by the device tool, one call after the other, each within 30 seconds of the
     give_back()
 
 Steps run in the order of STEPS, each in a process of its own and for its own time at the most; one that has ended is
-not run again while the machine is warm, one that was cut off goes on. Start, transfers and both runs are to fit into the 15
-minutes of a lease: what is left undone then needs another one. On the CPU, in seconds, with other figures:
+not run again while the machine is warm, one that was cut off goes on. Start, transfers and both runs are to fit into 15
+minutes, which is a lease: what is left undone needs another one. On the CPU, in seconds, with other figures:
 
     tests/device/run --tiny
 """
