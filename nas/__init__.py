@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from nas.reports.comparison import Result as Result
     from nas.search_strategy.progress import Halt as Halt
 
-__version__ = "0.22.0"
+__version__ = "0.23.0"
 MODULES = {
     "nas.api.calibrate": ("calibrate",),
     "nas.api.export": ("export", "load"),

@@ -110,6 +110,13 @@ def small_pools() -> Iterator[None]:
 
 
 @pytest.fixture
+def as_on_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings on the CPU go the way of those on a card, but that nothing is captured."""
+    for module in ("step", "crops", "learner"):
+        monkeypatch.setattr(f"nas.training.{module}.on_card", lambda where: True)
+
+
+@pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)

@@ -34,6 +34,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "workers": (1, 1_000_000),
     "threads": (1, 4_096),
     "measure_threads": (1, 4_096),
+    "measure_batch": (1, 1_000_000),
     "cpus": (0, 4_096),
     "gpus": (0, 1_024),
     "resolution": (8, 512),

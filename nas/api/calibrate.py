@@ -14,6 +14,7 @@ from nas.api.resolve import (
     absolute,
     budget_of,
     budget_text,
+    checked_device,
     first_of,
     fitted_to_dataset,
     folder_of,
@@ -22,8 +23,10 @@ from nas.api.resolve import (
     new_folder,
     on_paper,
     space_of,
+    workers_here,
 )
 from nas.errors import Error
+from nas.networks.architecture import cost
 from nas.networks.space import Space
 from nas.records.plan import COMPARED, PROXIES, PROXY, Budget, Plan, Reading, Recipe, filled, longer
 from nas.records.recipes import Recipes, Reference, References
@@ -58,6 +61,7 @@ def calibrate(
     seed: int = 0,
     run: str | Path | None = None,
     resume: str | Path | None = None,
+    device: str | None = None,
     workers: int | None = None,
     halt: "Halt | None" = None,
     read: Read = lambda *_: None,
@@ -70,8 +74,9 @@ def calibrate(
     `epochs` over `images`. Or `trained`, the folders of full trainings that have ended, say which networks and images,
     and are what the proxies are compared with. `resolution`, `groups`, `skip_bad`, `channels`, `read`: as of
     `nas.search`. `run`: the folder that keeps all of it, by default a new one in runs/; `resume`: one that is resumed.
-    `workers`: trainings side by side, by default one a core. `started` is called with the folder and the plan as soon
-    as they are on disk; `watch` with a training's name, images trained on, and images in all.
+    `device`, `workers`: where networks train, and how many side by side, as of `nas.search`. `started` is called with
+    the folder and the plan as soon as they are on disk; `watch` with a training's name, images trained on, and images
+    in all.
 
     Raises Error where the request cannot be met, RunFailed where a network cannot be trained, KeyboardInterrupt
     where `halt` was asked to end it.
@@ -82,6 +87,7 @@ def calibrate(
     from nas.search_strategy.progress import Halt
 
     check_workers(workers)
+    checked_device(device)
     halt = halt or Halt()
     if not isinstance(halt, Halt):
         raise Error(f"halt of nas.calibrate must be a nas.Halt, got {halt!r}")
@@ -98,7 +104,11 @@ def calibrate(
     if found is None:
         candidates = networks_of(plan, where, recipes, first_of(plan))
         started(folder.path, plan)
-        with open_workers(evaluate_by_recipe(plan, recipes.recipes), workers, limit=math.inf) as pool:
+        largest = max((one.arch for one in candidates), key=lambda arch: cost(arch).peak)
+        number = workers or workers_here(device, None, largest, max(one.batch for one in recipes.recipes))
+        evaluate = evaluate_by_recipe(plan, recipes.recipes, device)
+        gpus = 0.0 if device == "cpu" and number > 1 else None
+        with open_workers(evaluate, number, gpus=gpus, limit=math.inf) as pool:
             found = run_calibration(candidates, recipes, folder, pool, watch, halt)
         if found is None:
             raise KeyboardInterrupt

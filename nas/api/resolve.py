@@ -20,7 +20,7 @@ from nas.networks.graph import Cost
 from nas.networks.plain_space import plain_space
 from nas.networks.sizes import SEEN, SMALL, for_images
 from nas.networks.space import Space, decode, fitted, has_sides, sample, sides
-from nas.records.plan import BUDGET_HELP, FRONT_KEEP, Budget, Plan, Reading, filled, parse_budget
+from nas.records.plan import BUDGET_HELP, DEVICES, FRONT_KEEP, Budget, Plan, Reading, filled, parse_budget
 from nas.records.run_folder import Run, free_name, open_run
 from nas.records.search_files import Restore, read_trials
 from nas.records.trial import Trial, identity, restored
@@ -56,6 +56,36 @@ def one_of(names: Sequence[N], name: str | None, what: str) -> N | None:
     if name is not None and found is None:
         raise Error(f"{what} {shown(name)} is unknown; one of {', '.join(names)}")
     return found
+
+
+def checked_device(device: str | None) -> None:
+    """Raises Error where `device` is not one that networks are trained on, or torch finds none of it here."""
+    if device is None:
+        return
+    if device not in DEVICES:
+        raise Error(
+            f"device {shown(device)} is unknown; networks train on one of {', '.join(DEVICES)}; where latency is "
+            "measured is measure_device of nas.search"
+        )
+
+    from nas.training.devices import device as found
+
+    found(device)
+
+
+def workers_here(device: str | None, gpus: float | None, largest: Arch | None, batch: int) -> int:
+    """How many trainings run side by side on this machine where nobody says: one a core, or as many as have room on its
+    GPUs, by the memory that a step of the `largest` network takes."""
+    from nas.execution.workers import usual_number
+    from nas.training.devices import cards, room
+    from nas.training.devices import device as found
+
+    if found(device).type == "mps":
+        return 1
+    number = cards(device)
+    if not number or gpus is not None or largest is None:
+        return usual_number(number, gpus)
+    return usual_number(number, None, room(largest, batch))
 
 
 def fitted_space(space: Space) -> Space:

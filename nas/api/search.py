@@ -13,16 +13,18 @@ from nas.api.resolve import (
     Read,
     SpaceLike,
     absolute,
+    checked_device,
     new_folder,
     seconds_of,
     space_of,
+    workers_here,
 )
 from nas.api.search_tasks import Asked, Task, by_function, on_dataset, plan_on_paper, resumed_search
 from nas.api.space_files import keep_source, module_name
 from nas.api.starts import StartLike
 from nas.api.user_functions import UserFunction
 from nas.errors import Error
-from nas.networks.architecture import Anchor
+from nas.networks.architecture import Anchor, Arch
 from nas.networks.graph import Cost
 from nas.records.pareto import front
 from nas.records.plan import (
@@ -70,11 +72,14 @@ def search(
     wave: int | None = None,
     cost: Callable[[Any], Cost | float] | None = None,
     latency: Callable[[Any], Latency | float] | None = None,
-    device: str = "here",
+    measure_device: str = "here",
     measure_command: str | None = None,
+    measure_runtime: str = "onnxruntime",
     measure_threads: int = 1,
+    measure_batch: int = 1,
     run: str | Path | None = None,
     resume: str | Path | None = None,
+    device: str | None = None,
     workers: int | None = None,
     ray_address: str | None = None,
     cpus: float = 1.0,
@@ -117,13 +122,16 @@ def search(
     split. `skip_bad`: whether files that cannot be read are left out. `read` hears of pictures that are decoded.
 
     Latency, where `budget` or `objective` asks for it, is measured in turn with the anchor that `budget` names, or the
-    first: on `device` ("here", "ray:NAME", or what `measure_command` reaches), on `measure_threads` threads. Or
+    first: on `measure_device` ("here", "ray:NAME", or what `measure_command` reaches), by `measure_runtime` (see
+    `nas.measure`; "cuda": this machine's GPU), on `measure_threads` threads, `measure_batch` images at a time. Or
     `latency(network)` gives milliseconds.
 
     The run. `run`: the folder that keeps all of it, and is resumed where it exists, also with more `trials`; by default
     a new one in runs/, or none for an `evaluate`. `resume`: the folder of a search that is resumed as it was begun.
-    `workers`: trainings side by side, by Ray where there are several; by default one a core, and one for an `evaluate`.
-    `ray_address`: a running cluster; `cpus`, `gpus`: what a worker takes there. `time_limit`: seconds, or "30m".
+    `device`: where networks train, "cuda", "mps" or "cpu"; by default the first of them that there is.
+    `workers`: trainings side by side, by Ray where there are several; by default one a core, on GPUs as many as have
+    room on them, and one for an `evaluate`. `ray_address`: a running cluster; `cpus`, `gpus`: what a worker takes, of
+    which `gpus=0.25` is a quarter of one. `time_limit`: seconds, or "30m".
     `trial_timeout`: the same for one training of a network, through a rung: it is ended then, and has failed.
     `callbacks`: functions of Optuna's kind, called with the study and each trial that has ended; `log`: one of
     `nas.api.samplers.LOGS`, into the run's folder. `halt`: an object whose `asked` ends the search after the trainings
@@ -136,15 +144,24 @@ def search(
     from nas.search_strategy.progress import Halt
 
     check_workers(workers)
+    checked_device(device)
     check_log(log)
+    if measure_runtime.startswith("cuda"):
+        checked_device("cuda")
+    if evaluate and device:
+        raise Error("device is for a dataset: an evaluate trains networks where it likes")
+    if device is None and gpus == 0:
+        device = "cpu"
     timeout = None if trial_timeout is None else seconds_of(trial_timeout)
     halt = halt or Halt()
     if not isinstance(halt, Halt):
         raise Error(f"halt of nas.search must be a nas.Halt, got {halt!r}")
     halt.deadline = min(halt.deadline, time.monotonic() + seconds_of(time_limit))
-    meter = Meter("", device, measure_command, threads=measure_threads, seconds=MEASURED_SECONDS)
+    meter = Meter(
+        "", measure_device, measure_command, measure_runtime, measure_threads, measure_batch, MEASURED_SECONDS
+    )
     if resume is not None:
-        task = resumed_search(Path(resume), space, data, trials)
+        task = resumed_search(Path(resume), space, data, trials, device)
         called, own_sampler = sampler_of(sampler if sampler != "gp" else task.plan.sampler)
     else:
         called, own_sampler = sampler_of(sampler)
@@ -167,16 +184,23 @@ def search(
             raise Error(f"rungs={rungs} is for an evaluate; networks that are trained here have those of nas search")
         else:
             plan = plan_on_paper(asked, where, absolute(dataset), anchors, wave, cost, latency, meter)
-            task = on_dataset(plan, asked, where, data, anchors, cost, latency, meter, read)
-        number = 1 if evaluate and workers is None else workers
-        many = ray_address is not None or (number or _usual_number(gpus)) > task.plan.wave
+            task = on_dataset(plan, asked, where, data, anchors, cost, latency, meter, device, read)
+    number = 1 if evaluate and workers is None else workers
+    if number is None and ray_address is None:
+        archs = [anchor.arch for anchor in task.anchors if isinstance(anchor.arch, Arch)]
+        fit = [arch for arch in archs if task.plan.budget.keeps(task.costs(arch))]
+        largest = max(fit, key=lambda arch: task.costs(arch).peak, default=None)
+        number = workers_here(device, gpus, largest, task.plan.recipe.batch)
+    if resume is None:
+        many = ray_address is not None or (number or 0) > task.plan.wave
         task = replace(task, plan=_in_order(task.plan, reproducible, many))
+    if device == "cpu" and number != 1:
+        gpus = 0.0
     with _folder(task, run, resume, trials, reproducible) as (folder, plan):
         started(folder.path, plan)
 
         from nas.search_strategy.engine import search as run_engine  # heavy; what can be refused is refused by now
 
-        number = 1 if evaluate and workers is None else workers
         own_module = module_name(task.space.name) if task.space.source else None
         with open_workers(task.score, number, ray_address, cpus, gpus, own_module=own_module, timeout=timeout) as pool:
             found = run_engine(
@@ -185,14 +209,6 @@ def search(
             )  # fmt: skip
         kept = folder.path if run or resume or task.about else None
     return Result(plan, tuple(found.trials), found.best, tuple(front(found.trials, plan.objective)), kept)
-
-
-def _usual_number(gpus: float | None) -> int:
-    """How many workers train on a dataset here, where nobody says."""
-    from nas.execution.workers import usual_number
-    from nas.training.step import cards
-
-    return usual_number(cards(), gpus)
 
 
 def _in_order(plan: Plan, reproducible: bool | None, many: bool) -> Plan:

@@ -121,9 +121,10 @@ def on_dataset(
     cost: Callable[[Any], Cost | float] | None,
     latency: Callable[[Any], Latency | float] | None,
     meter: Meter,
+    device: str | None,
     read: Read,
 ) -> Task:
-    """A search whose networks are trained on a dataset, which is loaded."""
+    """A search whose networks are trained on a dataset, which is loaded, on `device`."""
     from nas.training.proxy import Proxy
 
     plan = replace(plan, reading=asked.reading)
@@ -137,7 +138,7 @@ def on_dataset(
         plan = replace(plan, meter=replace(meter, reference=_reference(plan, rows or anchors_for(plan)).name))
     about = f"{plan.dataset.split('/')[-1]}-{budget_text(asked.budget)}"
     measure = _measure(plan, latency, rows)
-    return Task(plan, where, rows, Proxy(plan), costs, restore_in(where), measure, earlier, about)
+    return Task(plan, where, rows, Proxy(plan, device), costs, restore_in(where), measure, earlier, about)
 
 
 def _begun_with(plan: Plan, asked: Asked, space: Space, costs: Costs) -> tuple[Plan, list[Trial]]:
@@ -182,7 +183,9 @@ def by_function(
     return Task(plan, space, rows, UserEvaluate(evaluate), costs, restore, _measure(plan, latency, rows), earlier)
 
 
-def resumed_search(path: Path, space: SpaceLike, data: str | Path | None, trials: int | None) -> Task:
+def resumed_search(
+    path: Path, space: SpaceLike, data: str | Path | None, trials: int | None, device: str | None
+) -> Task:
     """The search in folder `path`, ready to be resumed, up to `trials` trained networks where that is asked for."""
     if is_calibration(path):
         raise Error(f"{path} is a calibration; go on with nas calibrate --resume {path}")
@@ -198,7 +201,7 @@ def resumed_search(path: Path, space: SpaceLike, data: str | Path | None, trials
     if trials is not None:
         extend_run(folder, trials, sum(plan.budget.keeps(costs(anchor.arch)) for anchor in rows))
         plan = replace(plan, trials=trials)
-    return Task(plan, where, rows, Proxy(plan), costs, restore_in(where), _measure(plan, None, rows))
+    return Task(plan, where, rows, Proxy(plan, device), costs, restore_in(where), _measure(plan, None, rows))
 
 
 def _check_latency(
@@ -211,7 +214,8 @@ def _check_latency(
         raise Error("latency is measured where --budget or --objective asks for it, as in --budget 25MFLOPs,1.5ms")
     if plan.timed and not latency and meter.device == "here" and reproducible is False:
         raise Error(
-            "latency is measured on this machine while nothing trains: leave out --asynchronous, or name a --device"
+            "latency is measured on this machine while nothing trains: leave out --asynchronous, or name a "
+            "--measure-device"
         )
     if plan.timed and latency and plan.budget.latency_ratio is not None:
         raise Error(

@@ -13,6 +13,7 @@ from nas.api.resolve import (
     Read,
     absolute,
     architecture,
+    checked_device,
     folder_of,
     images_of,
     named,
@@ -21,6 +22,7 @@ from nas.api.resolve import (
     of_a_search,
     one_of,
     trains_at,
+    workers_here,
 )
 from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
@@ -58,6 +60,7 @@ def train(
     teacher: str | Path | None = None,
     run: str | Path | None = None,
     resume: str | Path | None = None,
+    device: str | None = None,
     workers: int | None = None,
     read: Read = lambda *_: None,
     started: Callable[[Path, TrainingPlan], None] = lambda *_: None,
@@ -73,16 +76,17 @@ def train(
     `recipe`: a name of `nas.records.recipes.TRAINING_RECIPES`; `epochs`, `decay` ("all" or "kernels") where
     they are to be others than its own. `seed`: the first one. `all_images`: train on the validation images too.
     `teacher`: a training's folder, or weights, whose answers are teacher as well. `run`: the folder that keeps all of
-    it, by default a new one in runs/; `resume`: one that is resumed. `workers`: seeds side by side on the CPU, by
-    default one a core. `started` is called with the folder and the plan as soon as they are on disk, `watch` with the
+    it, by default a new one in runs/; `resume`: one that is resumed. `device`: where it trains, "cuda", "mps" or "cpu";
+    by default the first of them that there is. `workers`: seeds side by side, by default one a core, on GPUs as many as
+    have room on them. `started` is called with the folder and the plan as soon as they are on disk, `watch` with the
     progress.
 
     Raises Error where the request cannot be met, RunFailed where a training fails twice.
     """
-    from nas.execution.environment import cores
     from nas.execution.workers import check_workers, open_workers
 
     check_workers(workers)
+    checked_device(device)
     if resume is not None:
         folder, plan = resumed_training(Path(resume), data)
     elif network is None:
@@ -96,12 +100,14 @@ def train(
 
     from nas.training.full_training import TrainSeed
     from nas.training.full_training import train as run_training
-    from nas.training.step import device
 
     started(folder.path, plan)
-    side_by_side = 1 if device().type == "cuda" else min(workers or cores(), len(plan.seeds))
-    with open_workers(TrainSeed(plan, folder.path.absolute()), side_by_side, limit=math.inf) as pool:
-        run_training(folder, plan, pool, watch)
+    number = len(plan.seeds)
+    if number > 1:
+        number = min(number, workers or workers_here(device, None, plan.arch, plan.training.batch))
+    gpus, seed_of = 0.0 if device == "cpu" and number > 1 else None, TrainSeed(plan, folder.path.absolute(), device)
+    with open_workers(seed_of, number, gpus=gpus, limit=math.inf) as pool:
+        run_training(folder, plan, pool, watch, device)
     return trained_run(folder.path)
 
 

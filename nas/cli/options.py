@@ -25,6 +25,9 @@ Channels: TypeAlias = Annotated[
 Balance: TypeAlias = Annotated[
     bool, typer.Option("--balance", help="Each class counts alike in the loss, however many images it has.")
 ]
+Device: TypeAlias = Annotated[
+    str | None, typer.Option(help="Where networks train: cuda, mps or cpu; by default the first that there is.")
+]
 SkipBad: TypeAlias = Annotated[
     bool, typer.Option("--skip-bad", help="Go on without the pictures of a folder that cannot be read.")
 ]

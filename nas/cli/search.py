@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from nas.cli.errors import interruptible, keeping, named_run, only_how
-from nas.cli.options import Balance, Channels, Data, Groups, NoFlip, Resolution, SkipBad
+from nas.cli.options import Balance, Channels, Data, Device, Groups, NoFlip, Resolution, SkipBad
 from nas.records.datasets import DATASETS
 from nas.records.run_folder import Run
 
 HOW = (
+    "device",
     "workers",
     "ray_address",
     "cpus",
@@ -42,7 +43,7 @@ def search(
     space: Annotated[
         str, typer.Option(help="Search space: lightweight, lowres, a paper's (see nas space), or FILE.py:NAME.")
     ] = "lightweight",
-    device: Annotated[
+    measure_device: Annotated[
         str,
         typer.Option(help="Where latency is measured: here, ray:NAME, or any name for what --measure-command reaches."),
     ] = "here",
@@ -53,7 +54,11 @@ def search(
             "boards, with {tflite} in it: takes that file, prints milliseconds."
         ),
     ] = None,
+    measure_runtime: Annotated[
+        str, typer.Option(help="What measures: onnxruntime, torch, compiled, cuda or cuda-compiled.")
+    ] = "onnxruntime",
     measure_threads: Annotated[int, typer.Option(help="Threads that a network runs on when measured.")] = 1,
+    measure_batch: Annotated[int, typer.Option(help="Images at a time when measured.")] = 1,
     start: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,9 +88,10 @@ def search(
         str,
         typer.Option(help="Who proposes networks: gp (ours), tpe, nsgaii, random, qmc, or MODULE:NAME, for Optuna."),
     ] = "gp",
+    device: Device = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Trainings side by side, one thread each; by default one a core. One needs no Ray."),
+        typer.Option(help="Trainings side by side; by default one a core, or as a GPU has room. One needs no Ray."),
     ] = None,
     ray_address: Annotated[
         str | None, typer.Option(help="A running Ray cluster to train on: auto, or HOST:PORT.")
@@ -93,7 +99,7 @@ def search(
     cpus: Annotated[float, typer.Option(help="CPUs that a worker takes, on Ray.")] = 1.0,
     gpus: Annotated[
         float | None,
-        typer.Option(help="GPUs that a worker takes, on Ray; 0.5: two share one; 0: the CPU. By default a share."),
+        typer.Option(help="GPUs that a worker takes; 0.25: four share one; 0: the CPU. By default a share."),
     ] = None,
     time_limit: Annotated[
         str | None, typer.Option(help="End in time with what is there: 90s, 30m, 2h. It can be resumed.")
@@ -125,7 +131,7 @@ def search(
         from search_spaces import BASELINE
 
         halt = Halt()
-        with interruptible(halt), search_progress(quiet, folder) as (started, watch):
+        with interruptible(halt), search_progress(quiet, folder, device, ray_address) as (started, watch):
             result = nas.search(
                 space,
                 budget,
@@ -144,11 +150,14 @@ def search(
                 reproducible=reproducible,
                 objective=objective,
                 sampler=sampler,
-                device=device,
+                measure_device=measure_device,
                 measure_command=measure_command,
+                measure_runtime=measure_runtime,
                 measure_threads=measure_threads,
+                measure_batch=measure_batch,
                 run=path,
                 resume=resume,
+                device=device,
                 workers=workers,
                 ray_address=ray_address,
                 cpus=cpus,
@@ -192,6 +201,7 @@ def calibrate(
     images: Annotated[int, typer.Option(help="Training images of the longer training.")] = 40_000,
     epochs: Annotated[int, typer.Option(help="Epochs of the longer training.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of networks, weights and batches.")] = 0,
+    device: Device = None,
     workers: Annotated[int | None, typer.Option(help="Trainings side by side; by default one a core.")] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run's folder in runs/; by default made up.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the calibration in this folder.")] = None,
@@ -205,9 +215,9 @@ def calibrate(
     """
     with keeping("calibrate") as folder:
         if resume:
-            only_how(context, {"resume", "data", "workers", "json", "quiet"})
+            only_how(context, {"resume", "data", "device", "workers", "json", "quiet"})
         elif trained:
-            known = {"trained", "proxy", "seed", "run", "data", "workers", "json", "quiet"}
+            known = {"trained", "proxy", "seed", "run", "data", "device", "workers", "json", "quiet"}
             only_how(context, known, "full trainings say themselves which networks and images")
         path = named_run(run)
 
@@ -217,7 +227,7 @@ def calibrate(
         from nas.search_strategy.progress import Halt
 
         halt = Halt()
-        with interruptible(halt), calibration_progress(quiet, folder) as (started, watch):
+        with interruptible(halt), calibration_progress(quiet, folder, device) as (started, watch):
             one = nas.calibrate(
                 trained or (),
                 budget,
@@ -236,6 +246,7 @@ def calibrate(
                 seed=seed,
                 run=path,
                 resume=resume,
+                device=device,
                 workers=workers,
                 halt=halt,
                 read=pictures_read(quiet),

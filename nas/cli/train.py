@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.errors import fail, keeping, named_run, only_how, refusing, written
-from nas.cli.options import Balance, Channels, Data, Groups, NoFlip, SkipBad
+from nas.cli.options import Balance, Channels, Data, Device, Groups, NoFlip, SkipBad
 from nas.records.datasets import DATASETS
 from nas.records.results import FORMATS, USUAL
 from nas.records.run_folder import Run
@@ -47,8 +47,9 @@ def train(
     teacher: Annotated[
         Path | None, typer.Option(help="Learn from a trained network too: a training's folder, or its weights.")
     ] = None,
+    device: Device = None,
     workers: Annotated[
-        int | None, typer.Option(help="Seeds side by side on the CPU, one thread each; by default one a core.")
+        int | None, typer.Option(help="Seeds side by side; by default one a core, or as a GPU has room.")
     ] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run's folder in runs/; by default made up.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the training in this folder: runs/NAME.")] = None,
@@ -61,14 +62,14 @@ def train(
     """
     with keeping("train", refuses=True) as folder:
         if resume:
-            only_how(context, {"resume", "data", "workers", "json", "quiet"})
+            only_how(context, {"resume", "data", "device", "workers", "json", "quiet"})
         path = named_run(run)
 
         import nas
         from nas.reports.live_progress import pictures_read, training_progress
         from nas.reports.training_tables import print_training
 
-        with training_progress(quiet, folder) as (started, watch):
+        with training_progress(quiet, folder, device) as (started, watch):
             one = nas.train(
                 network,
                 dataset,
@@ -88,6 +89,7 @@ def train(
                 teacher=teacher,
                 run=path,
                 resume=resume,
+                device=device,
                 workers=workers,
                 read=pictures_read(quiet),
                 started=started,

@@ -35,6 +35,7 @@ RESAMPLES = 1000
 SETTINGS = {"threads": 1, "batch": 1, "seconds": 10.0, "precision": 0.01}  # and "reference", a graph
 
 Run = Callable[[], object]
+"""Runs a network once. A float that it gives is the seconds that took, by a clock of its own."""
 
 
 def timed(
@@ -105,8 +106,8 @@ def spread(values: list[float]) -> tuple[float, float, float]:
 
 def _once(run: Run, clock: Callable[[], float]) -> float:
     begun = clock()
-    run()
-    return (clock() - begun) * 1000
+    seconds = run()
+    return (seconds if isinstance(seconds, float) else clock() - begun) * 1000
 
 
 def opened(graph: bytes, threads: int, batch: int) -> Run:

@@ -90,6 +90,7 @@ class RayWorkers:
         again: list[tuple[Job, int]] = []  # and how often it failed
         running: dict[int, tuple[Job, int, float]] = {}  # by a number of their own: a job may run twice
         deaths: Counter[int] = Counter()  # of Ray, by the jobs that ran
+        halved = -math.inf  # when it was last found that so many have no room on the GPUs
         try:
             while True:
                 while len(running) < self.number and not stop():
@@ -112,7 +113,13 @@ class RayWorkers:
                 for key, outcome in outcomes:
                     if key not in running:  # it came as it was ended
                         continue
-                    job, failed, _ = running.pop(key)
+                    job, failed, begun = running.pop(key)
+                    if outcome.full and self.number > 1:
+                        if begun > halved:  # else it ran with those that were too many then
+                            halved = time.monotonic()
+                            self._halve()
+                        again.append((job, failed))
+                        continue
                     lost = outcome.error == LOST  # it need not be at fault
                     retried = deaths[job.key] < ATTEMPTS if lost else failed + 1 < ATTEMPTS and not outcome.refused
                     if outcome.score is None and retried:
@@ -152,6 +159,13 @@ class RayWorkers:
             raise ConnectionError(f"no Ray cluster answers ({said.splitlines()[0]}); give HOST:PORT, or auto")
         raise RunFailed(f"Ray cannot be begun: {kind}: {said.splitlines()[0]}; --workers 1 needs none")
 
+    def _halve(self) -> None:
+        """Lets half as many share the GPUs, once their memory was not enough."""
+        cpus, gpus = self.takes
+        self.number, self.takes = self.number // 2, (cpus, min(1.0, 2 * gpus) if gpus < 1 else gpus)
+        self.host.send("share", 0, self.takes[1])
+        warnings.warn(f"out of GPU memory: {self.number} at a time from here on", GpuFull, stacklevel=4)
+
     def _again(self, running: int) -> None:
         """Begins or joins Ray once more, after it died. Raises RunFailed where it cannot be had."""
         said = self.host.last_words()
@@ -168,6 +182,10 @@ class RayWorkers:
                     raise RunFailed(f"{where} died and cannot be had again: {error}") from None
                 time.sleep(pause)
         self.host.pipe.send(self.takes)
+
+
+class GpuFull(Notice):
+    """Trainings that shared a GPU had no room on it; fewer share it now."""
 
 
 class RayDied(Notice):
@@ -204,7 +222,7 @@ class _Host:
                 self.told.put(self.pipe.recv())
         self.told.put(None)
 
-    def send(self, what: str, key: int, content: bytes | None) -> None:
+    def send(self, what: str, key: int, content: bytes | float | None) -> None:
         """Sends a message; that nobody is there is seen where outcomes are awaited."""
         with suppress(OSError):
             self.pipe.send((what, key, content))
@@ -228,7 +246,7 @@ class _Host:
             if what == "done":
                 found.append((key, JobResult(*pickle.loads(told[0]))))
             else:
-                found.append((key, JobResult(None, None, told[0], refused=told[1])))
+                found.append((key, JobResult(None, None, told[0], refused=told[1], full=told[2])))
         return found
 
     def last_words(self) -> str:
@@ -254,12 +272,12 @@ class _Host:
         self.words.close()
 
 
-def shared(cards: int, number: int | None, processors: int) -> tuple[int, float]:
+def shared(cards: int, number: int | None, processors: int, sharers: int = SHARERS) -> tuple[int, float]:
     """How many workers there are, and what each takes of the GPUs, the `cards`, so that all have room.
 
-    `number` workers, or by default one a processor and at most SHARERS a card.
+    `number` workers, or by default one a processor and at most `sharers` a card.
     """
-    number = number or min(processors, SHARERS * cards)
+    number = number or min(processors, sharers * cards)
     return number, math.floor(10_000 / math.ceil(number / cards)) / 10_000  # Ray counts in ten thousandths
 
 

@@ -35,6 +35,8 @@ class JobResult:
     error: str = ""
     refused: bool = False
     """Whether it was an `Error`: what was asked is at fault, `error` says how, and to try again is of no use."""
+    full: bool = False
+    """Whether a GPU had no memory left for it, which those that ran beside it held."""
 
 
 class Stopped(BaseException):

@@ -3,9 +3,9 @@
 Started by `cluster`, which sends jobs through a pipe and gets outcomes back; what networks and functions are is not
 known here, they pass as bytes. It ends with the process that started it.
 
-    from `cluster`: (address, processors), evaluate; then (cpus, gpus); then ("run", key, job), ("end", key, None) and,
-                    at the end, ("leave", 0, None)
-    to it: ("ready", cpus, gpus) or ("no", kind, text); then ("done", key, bytes), ("failed", key, text, refused)
+    from `cluster`: (address, processors), evaluate; then (cpus, gpus); then ("run", key, job), ("end", key, None),
+                    ("share", 0, gpus) and, at the end, ("leave", 0, None)
+    to it: ("ready", cpus, gpus) or ("no", kind, text); then ("done", key, bytes), ("failed", key, text, refused, full)
 """
 
 import logging
@@ -41,7 +41,10 @@ def main() -> None:
     held = ray.cluster_resources()  # type: ignore[no-untyped-call]
     pipe.send(("ready", held.get("CPU", 0), int(held.get("GPU", 0))))
     cpus, gpus = pipe.recv()
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_evaluated)
+    # Ray begins a process for each task that takes of a GPU, and each needs seconds to import torch. Where there is one
+    # GPU they serve on, as trainings give back its memory; one that has begun on a GPU cannot change to another.
+    calls = 1 if held.get("GPU", 0) > 1 and gpus else 0
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, max_calls=calls)(_evaluated)
     shared, running = ray.put(evaluate), dict[Any, int]()
     while True:
         if not running or pipe.poll():
@@ -55,6 +58,8 @@ def main() -> None:
                 for reference in [one for one, of in running.items() if of == key]:
                     ray.cancel(reference, force=True)
                     del running[reference]
+            elif what == "share":
+                task = task.options(num_gpus=content[0])
             else:  # "leave"
                 break
             continue
@@ -70,13 +75,13 @@ def _outcome(ray: Any, reference: Any, key: int) -> tuple[object, ...]:
     try:
         return "done", key, ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        refused = isinstance(error.cause, Error)
-        return "failed", key, str(error.cause) if refused else str(error), refused
+        refused, full = isinstance(error.cause, Error), type(error.cause).__name__ == "OutOfMemoryError"  # torch's
+        return "failed", key, str(error.cause) if refused else str(error), refused, full
     except ray.exceptions.OutOfMemoryError as error:
-        return "failed", key, f"OutOfMemoryError: {str(error).splitlines()[0]}; take fewer --workers", False
+        return "failed", key, f"OutOfMemoryError: {str(error).splitlines()[0]}; take fewer --workers", False, False
     except ray.exceptions.RayError as error:  # the worker was killed, its node lost
         time.sleep(PAUSE)  # where that was the first sign that Ray dies, this process ends here
-        return "failed", key, f"{type(error).__name__}: {error}", False
+        return "failed", key, f"{type(error).__name__}: {error}", False, False
 
 
 def _evaluated(evaluate: bytes, job: bytes, sees_gpus: bool) -> bytes:

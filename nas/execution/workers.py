@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nas.errors import Error
-from nas.execution.cluster import LIMIT, RayWorkers, shared
+from nas.execution.cluster import LIMIT, SHARERS, RayWorkers, shared
 from nas.execution.environment import cores
 from nas.execution.jobs import Evaluate, Workers
 from nas.execution.local import LocalWorkers
@@ -16,14 +16,15 @@ def check_workers(workers: int | None) -> None:
         raise Error(f"workers must be at least 1, got {workers}")
 
 
-def usual_number(cards: int, gpus: float | None) -> int:
+def usual_number(cards: int, gpus: float | None, room: int = SHARERS) -> int:
     """How many workers a machine has where nobody says: one a core, but no more than its `cards` have room for.
 
-    `gpus`: what each takes of the cards; None: its share of those there are, 0: none is used.
+    `gpus`: what each takes of the cards; None: its share of those there are, 0: none is used. `room`: how many the
+    memory of a card has room for.
     """
     if not cards or gpus == 0:
         return cores()
-    return max(1, min(cores(), int(cards / gpus))) if gpus else shared(cards, None, cores())[0]
+    return max(1, min(cores(), int(cards / gpus))) if gpus else shared(cards, None, cores(), min(SHARERS, room))[0]
 
 
 @contextmanager

@@ -225,7 +225,10 @@ class Meter:
         if self.on_board and (self.threads, self.batch) != (1, 1):
             raise Error(f"a command with {TFLITE} measures one image on one core; leave out --threads and --batch")
         if self.command is not None and not elsewhere:
-            raise Error("--measure-command needs --device NAME, which is what its figures are recorded under")
+            raise Error(
+                "--measure-command needs a name that its figures are recorded under: --measure-device of nas search, "
+                "--device of nas measure"
+            )
         if elsewhere and self.command is None and not re.fullmatch(r"ray:[\w.-]+", self.device):
             raise Error(
                 f'device {self.device!r} is reached by --measure-command (as in "ssh {self.device} python3 agent.py"), '
@@ -241,6 +244,7 @@ class Meter:
 TFLITE = "{tflite}"  # in a command: the name of a file is put there
 MEASURED_SECONDS = 4.0  # for a candidate of a search
 RUNTIMES = ("onnxruntime", "torch", "compiled", "cuda", "cuda-compiled")
+DEVICES = ("cuda", "mps", "cpu")  # that networks are trained on; the first that there is, where none is asked for
 
 
 @dataclass(frozen=True, slots=True)

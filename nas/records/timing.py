@@ -29,6 +29,8 @@ class Latency:
     batch: int
     reference: str = ""
     """Name of the reference network."""
+    clocks: str = ""
+    """Of a GPU, as it said after the last run."""
 
     def __post_init__(self) -> None:
         for name in ("median", "ratio"):

@@ -20,6 +20,7 @@ from rich.text import Text
 from nas.records.plan import Plan
 from nas.records.recipes import TrainingPlan
 from nas.search_strategy.progress import SearchProgress
+from nas.training.devices import described
 from nas.training.full_training import TrainingProgress
 
 EVERY = 5.0  # seconds between two lines about pictures that are read
@@ -33,8 +34,11 @@ class Display(NamedTuple):
 
 
 @contextmanager
-def search_progress(quiet: bool, folder: list[Path]) -> Iterator[Display]:
-    """Shows where a search stands: a live line on a terminal, else a line a rung. `folder` takes that of the run."""
+def search_progress(
+    quiet: bool, folder: list[Path], device: str | None = None, cluster: str | None = None
+) -> Iterator[Display]:
+    """Shows where a search stands: a live line on a terminal, else a line a rung. `folder` takes that of the run;
+    `device`: what was asked to be trained on, here or on a Ray `cluster`."""
     console = Console(stderr=True)
     plans: list[Plan] = []
     begun: list[tuple[float, int]] = []  # the moment at which training began in this process, and what was done of it
@@ -46,6 +50,8 @@ def search_progress(quiet: bool, folder: list[Path]) -> Iterator[Display]:
         if not quiet:
             asked = f"{plan.dataset}, budget {plan.budget}, space {plan.space}, {plan.trials} trials"
             console.print(f"{path}: {asked}", soft_wrap=True, markup=False)
+            where = f"trains on the Ray cluster at {cluster}" if cluster else described(device)
+            console.print(where, soft_wrap=True, markup=False)
             for begins in begun_with(plan):
                 console.print(begins, soft_wrap=True, markup=False)
 
@@ -143,7 +149,7 @@ def pictures_read(quiet: bool) -> Callable[[str, int, int], None]:
 
 
 @contextmanager
-def calibration_progress(quiet: bool, folder: list[Path]) -> Iterator[Display]:
+def calibration_progress(quiet: bool, folder: list[Path], device: str | None = None) -> Iterator[Display]:
     """Shows how far a calibration is: a live line on a terminal, else a line a training. `folder` takes that of the
     run."""
     console = Console(stderr=True)
@@ -164,7 +170,7 @@ def calibration_progress(quiet: bool, folder: list[Path]) -> Iterator[Display]:
 
         def started(path: Path, _: Plan) -> None:
             folder.append(path)
-            console.print(f"{path}: calibration")
+            console.print(f"{path}: calibration, {described(device)}", soft_wrap=True, markup=False)
 
         yield Display(started, lambda *at: print(line(*at), file=sys.stderr, flush=True))
     else:
@@ -178,7 +184,7 @@ def calibration_progress(quiet: bool, folder: list[Path]) -> Iterator[Display]:
 
 
 @contextmanager
-def training_progress(quiet: bool, folder: list[Path]) -> Iterator[Display]:
+def training_progress(quiet: bool, folder: list[Path], device: str | None = None) -> Iterator[Display]:
     """Shows how far a full training is: a live line on a terminal, else a line an epoch. `folder` takes that of the
     run."""
     console = Console(stderr=True)
@@ -192,6 +198,7 @@ def training_progress(quiet: bool, folder: list[Path]) -> Iterator[Display]:
             seeds = f", {len(plan.seeds)} seeds" * (len(plan.seeds) > 1)
             asked = f"{plan.network} on {plan.dataset}, recipe {plan.training.name}{seeds}"
             console.print(f"{path}: {asked}", soft_wrap=True, markup=False)
+            console.print(described(device), soft_wrap=True, markup=False)
 
     def line(at: TrainingProgress) -> str:
         first[:] = first or [(time.monotonic(), at.images)]

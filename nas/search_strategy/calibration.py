@@ -48,11 +48,11 @@ class EvaluateByRecipe:
         return self.evaluates[recipe](arch, rung, state, tick)
 
 
-def evaluate_by_recipe(plan: Plan, recipes: Sequence[Recipe]) -> Evaluate:
-    """What trains (recipe's name, architecture): each recipe with a seed of its own."""
+def evaluate_by_recipe(plan: Plan, recipes: Sequence[Recipe], device: str | None = None) -> Evaluate:
+    """What trains (recipe's name, architecture) on `device`: each recipe with a seed of its own."""
     return EvaluateByRecipe(
         {
-            recipe.name: Proxy(replace(plan, recipe=recipe, seed=derived_seed(plan.seed, recipe.name) % 2**31))
+            recipe.name: Proxy(replace(plan, recipe=recipe, seed=derived_seed(plan.seed, recipe.name) % 2**31), device)
             for recipe in recipes
         }
     )

@@ -33,6 +33,7 @@ from nas.records.run_folder import (
 )
 from nas.records.trial import Score
 from nas.training.datasets import load_test
+from nas.training.devices import device, giving_back, name_of
 from nas.training.images import Data
 from nas.training.learner import (
     class_metrics,
@@ -45,7 +46,7 @@ from nas.training.learner import (
     train_epoch,
 )
 from nas.training.proxy import images_for, refresh
-from nas.training.step import Tick, device, logits_of
+from nas.training.step import Tick, logits_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +91,27 @@ class TrainSeed:
 
     plan: TrainingPlan
     path: Path
+    device: str | None = None
+    """One of `nas.records.plan.DEVICES`; None: the first of them that there is."""
 
     def __call__(self, seed: int, _rung: int, _state: bytes | None, tick: Tick) -> tuple[Score, None]:
+        with giving_back():
+            return self._trained(seed, tick), None
+
+    def _trained(self, seed: int, tick: Tick) -> Score:
         plan, run = self.plan, Run(self.path)
-        data, teacher = images_for(plan), load_teacher(plan.teacher)
+        data, teacher = images_for(plan), load_teacher(plan.teacher, self.device)
         content = read_checkpoint(run, seed)
-        learner = new_learner(plan, seed)
+        learner = new_learner(plan, seed, self.device)
         if content is not None:
-            learner = restored_learner(plan, seed, content, str(run.checkpoint(seed)))
+            learner = restored_learner(plan, seed, content, str(run.checkpoint(seed)), self.device)
         while len(learner.history.epochs) < plan.training.epochs:
             train_epoch(learner, plan, data, seed, teacher, tick)
             write_checkpoint(run, seed, state(learner), learner.history)
         write_history(run, seed, learner.history)  # a process may have been killed between the two files
         write_weights(run, seed, to_bytes(learner.trained_model, info_of(plan, data)))
         last, epochs = learner.history.epochs[-1], learner.history.epochs
-        score = Score(
+        return Score(
             rung=0,
             top1=last.val_top1 or 0.0,
             train_loss=last.train_loss,
@@ -112,11 +119,10 @@ class TrainSeed:
             val_images=0 if plan.all_images else len(data.val),
             train_seconds=sum(epoch.train_seconds for epoch in epochs),
             val_seconds=sum(epoch.val_seconds for epoch in epochs),
-            device=_device(),
+            device=_named(self.device),
             threads=torch.get_num_threads(),
             torch=str(torch.__version__),
         )
-        return score, None
 
 
 def info_of(plan: TrainingPlan, data: Data) -> WeightsInfo:
@@ -124,8 +130,11 @@ def info_of(plan: TrainingPlan, data: Data) -> WeightsInfo:
     return WeightsInfo(plan.arch, plan.dataset, data.classes, data.mean, data.std, data.share, plan.reading)
 
 
-def train(run: Run, plan: TrainingPlan, workers: Workers, watch: Watch = lambda _: None) -> TrainingResult:
-    """What came of `plan`, whose folder is `run`: all seeds trained, then the test images read once.
+def train(
+    run: Run, plan: TrainingPlan, workers: Workers, watch: Watch = lambda _: None, asked: str | None = None
+) -> TrainingResult:
+    """What came of `plan`, whose folder is `run`: all seeds trained by `workers`, then the test images read once, on
+    the device that is `asked` for.
 
     A training that has ended is not trained, nor its test images read, again. Raises Error where a checkpoint
     cannot be resumed, RunFailed where a seed's training fails.
@@ -136,9 +145,9 @@ def train(run: Run, plan: TrainingPlan, workers: Workers, watch: Watch = lambda 
         data = images_for(plan)
         for seed in plan.seeds:
             if (content := read_checkpoint(run, seed)) is not None:
-                restored_learner(plan, seed, content, str(run.checkpoint(seed)))
+                restored_learner(plan, seed, content, str(run.checkpoint(seed)), "cpu")
         _train_all(run, plan, len(images_of(data, plan)), workers, watch)
-        outcome = _tested(run, plan, data)
+        outcome = _tested(run, plan, data, asked)
         for seed in plan.seeds:
             forget_checkpoint(run, seed)
         write_value(run, "result", outcome)
@@ -185,7 +194,7 @@ def _train_all(run: Run, plan: TrainingPlan, images: int, workers: Workers, watc
         tell(job.arch)
 
 
-def _tested(run: Run, plan: TrainingPlan, data: Data) -> TrainingResult:
+def _tested(run: Run, plan: TrainingPlan, data: Data, asked: str | None) -> TrainingResult:
     """Every seed on the test images, which are read here and nowhere before."""
     torch.set_num_threads(1)  # as in training, which may have been in other processes
     refresh(plan.dataset)
@@ -194,7 +203,7 @@ def _tested(run: Run, plan: TrainingPlan, data: Data) -> TrainingResult:
             f"dataset {plan.dataset} has been changed since the training began; put back what it was, then --resume"
         )
     test = load_test(plan.dataset, plan.data, plan.arch.resolution, plan.reading)
-    model, tested = network(plan.arch), []
+    model, tested = network(plan.arch, asked), []
     for seed in plan.seeds:
         file = run.weights(seed)
         put(model, read(file)[0], f"weights {file}")
@@ -212,17 +221,17 @@ def _tested(run: Run, plan: TrainingPlan, data: Data) -> TrainingResult:
         test_images=len(test),
         classes=data.classes,
         tested=tuple(tested),
-        device=_device(),
+        device=_named(asked),
         threads=torch.get_num_threads(),
         versions=versions(("torch", "torchvision")),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _device() -> str:
-    where = device()
-    if where.type == "cuda":
-        return torch.cuda.get_device_name(where)
+def _named(asked: str | None) -> str:
+    where = device(asked)
+    if where.type != "cpu":
+        return name_of(where)
     from nas.execution.agent import device as processor
 
     return processor()
@@ -248,15 +257,16 @@ def teacher_from(file: Path, data: Data) -> Teacher:
 
 
 @cache
-def load_teacher(teacher: Teacher | None) -> nn.Module | None:
-    """The teacher, ready to answer. Raises Error where its file is no longer what it was."""
+def load_teacher(teacher: Teacher | None, asked: str | None = None) -> nn.Module | None:
+    """The teacher, ready to answer on the device that is `asked` for. Raises Error where its file is no longer what it
+    was."""
     if teacher is None:
         return None
     file = Path(teacher.weights)
     tensors, info = read(file)
     if _digest(file) != teacher.digest or info is None:
         raise Error(f"teacher {file} is not the file any more that this training was begun with")
-    model = network(info.arch)
+    model = network(info.arch, asked)
     put(model, tensors, f"weights {file}")
     return model.requires_grad_(False)
 

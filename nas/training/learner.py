@@ -1,8 +1,8 @@
 """A full training, an epoch at a time, and what a trained network answers.
 
-All that an epoch draws (order, crops, policies, mixing, dropout) follows from the seed and its number. So the state
-after an epoch is weights, momenta and averages, and a training that was cut off and resumed ends bit for bit like
-one that was not, on the CPU.
+All that an epoch draws (order, crops, policies, mixing, dropout) follows from the seed, its number and the kind of
+device. So the state after an epoch is weights, momenta and averages, and a training that was cut off and resumed ends
+bit for bit like one that was not, on the CPU.
 """
 
 import io
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import compress
 
 import torch
 from torch import Tensor, nn
@@ -25,19 +26,22 @@ from nas.records.recipes import Decay, Teacher, TrainingPlan
 from nas.records.results import Epoch, History
 from nas.serialization import from_data, to_data
 from nas.training.augmentation import augmented_by_policy, mixed
+from nas.training.captured import Step
 from nas.training.crops import TrainingImages, training_images
+from nas.training.devices import device, on_card
 from nas.training.images import Data, Images
 from nas.training.muon import sgd
 from nas.training.picture_cache import Stored
 from nas.training.step import (
     Diverged,
     Tick,
-    device,
+    for_device,
     keep_freed_memory,
     logits_of,
     loss_of,
     normalised,
-    precision,
+    set_rate,
+    step_of,
     trainable,
 )
 
@@ -50,6 +54,8 @@ class Learner:
     optimiser: torch.optim.Optimizer
     average: AveragedModel | None
     history: History
+    step: Step | None = None
+    """What trains it by a batch, once an epoch was begun here: what was captured serves all epochs."""
 
     @property
     def trained_model(self) -> nn.Module:
@@ -58,12 +64,12 @@ class Learner:
         return trained_model
 
 
-def new_learner(plan: TrainingPlan, seed: int) -> Learner:
-    """An untrained network of `plan`."""
+def new_learner(plan: TrainingPlan, seed: int, asked: str | None = None) -> Learner:
+    """An untrained network of `plan`, on the device that is `asked` for."""
     torch.set_num_threads(1)
     keep_freed_memory()
     torch.manual_seed(derived_seed(seed, "weights"))
-    model = trainable(plan.arch).to(memory_format=torch.channels_last)
+    model = trainable(plan.arch, asked).to(memory_format=torch.channels_last)
     training = plan.training
     decayed, spared = _decayed(model, training.decay)
     parts = [(decayed, training.weight_decay), (spared, 0.0)]
@@ -80,9 +86,28 @@ def _averaging(most: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     def averaged(old: Tensor, new: Tensor, n: Tensor | int) -> Tensor:
         if not old.is_floating_point():  # how many batches a norm has seen
             return new
-        return old.lerp(new, 1 - min(most, (1 + int(n)) / (10 + int(n))))
+        return old.lerp(new, _new_share(most, int(n)))
 
     return averaged
+
+
+def _new_share(most: float, n: int) -> float:
+    """The share of the next weights in an average that has taken in `n`."""
+    return 1 - min(most, (1 + n) / (10 + n))
+
+
+@torch.no_grad()
+def average_in(average: AveragedModel, model: nn.Module, most: float, n: int) -> None:
+    """`average.update_parameters(model)`, which has taken in `n`, for cards: torch's reads that number back from the
+    card at every step."""
+    olds = [*average.module.parameters(), *average.module.buffers()]
+    news = [*model.parameters(), *model.buffers()]
+    if n:
+        floats = [old.is_floating_point() for old in olds]
+        torch._foreach_lerp_(list(compress(olds, floats)), list(compress(news, floats)), _new_share(most, n))
+        olds, news = ([one for one in both if not one.is_floating_point()] for both in (olds, news))
+    torch._foreach_copy_(olds, news)
+    average.n_averaged += 1
 
 
 def _decayed(model: nn.Module, decay: Decay) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -110,11 +135,12 @@ def state(learner: Learner) -> bytes:
     return buffer.getvalue()
 
 
-def restored_learner(plan: TrainingPlan, seed: int, content: bytes, place: str) -> Learner:
-    """The learner whose `state` is `content`, read from `place`. Raises Error where it is of another training."""
-    learner = new_learner(plan, seed)
+def restored_learner(plan: TrainingPlan, seed: int, content: bytes, place: str, asked: str | None = None) -> Learner:
+    """The learner whose `state` is `content`, read from `place`, on the device that is `asked` for; it may have been on
+    another one before. Raises Error where it is of another training."""
+    learner = new_learner(plan, seed, asked)
     try:
-        kept = torch.load(io.BytesIO(content), map_location=device(), weights_only=True)
+        kept = torch.load(io.BytesIO(content), map_location=device(asked), weights_only=True)
         learner.model.load_state_dict(kept["model"])
         learner.optimiser.load_state_dict(kept["optimiser"])
         if learner.average:
@@ -139,51 +165,54 @@ def train_epoch(
 ) -> None:
     """Trains `learner` through its next epoch, which joins its history.
 
-    Raises Diverged where the loss is not finite.
+    Raises Diverged where the loss is not finite: at once on the CPU, at the epoch's end on a card.
     """
     training, number = plan.training, len(learner.history.epochs)
     model, where = learner.model.train(), next(learner.model.parameters()).device
     images = images_of(data, plan)
     ready = _ready(images, data, training.crop, where)
     torch.manual_seed(derived_seed(seed, f"epoch {number}"))  # dropout, policies and mixing draw from torch's own
-    rng = torch.Generator().manual_seed(derived_seed(seed, f"order {number}"))
-    # Even batches: of a last one with a single image no batch norm can learn.
-    order = torch.randperm(len(images), generator=rng).tensor_split(-(-len(images) // training.batch))
-    weights = data.class_weights(images, where)
-    steps, total, begun_at, lr = len(order) * training.epochs, torch.zeros((), device=where), time.perf_counter(), 0.0
-    for step, index in enumerate(order):
-        lr = training.lr_at(number * len(order) + step, steps)
+    rng = torch.Generator(where).manual_seed(derived_seed(seed, f"order {number}"))
+    if learner.step is None:
+        optimiser, weights = for_device(learner.optimiser, where), data.class_weights(images, where)
+        learner.step = step_of(model, optimiser, _loss(model, plan, weights, teacher))
+    batches = ready.batches(training.batch)
+    steps, total, begun_at, lr = batches * training.epochs, torch.zeros((), device=where), time.perf_counter(), 0.0
+    for step, (pixels, labels) in enumerate(ready.epoch(training.batch, rng), number * batches):
+        lr = training.lr_at(step, steps)
         for group in learner.optimiser.param_groups:
-            group["lr"] = training.lr_at(number * len(order) + step, steps, group.get("highest_lr"))
-        batch = ready.drawn(index, rng)
-        x, answers = mixed(
-            normalised(augmented_by_policy(batch, training), data),
-            ready.labels[index.to(where)],
-            len(data.classes),
-            training,
-        )
-        with precision(where):
-            logits = model(x)
-            loss = loss_of(logits, answers, weights, training.label_smoothing)
-            if teacher and plan.teacher:
-                loss = _distilled(loss, logits, _teacher_logits(teacher, x), plan.teacher)
-        learner.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        learner.optimiser.step()
-        if learner.average:
+            set_rate(group, training.lr_at(step, steps, group.get("highest_lr")))
+        x = normalised(augmented_by_policy(pixels, training), data)
+        x, answers = mixed(x, labels, len(data.classes), training)
+        total += learner.step(x, answers)
+        if learner.average and on_card(where):
+            average_in(learner.average, model, training.average, step)
+        elif learner.average:
             learner.average.update_parameters(model)
-        total += loss.detach()
-        if where.type == "cpu" and not total.isfinite():  # on CUDA this would wait for the device in every step
+        if not on_card(where) and not total.isfinite():  # a card would be waited for in every step
             break
-        tick(len(index))
+        tick(len(labels))
     if not total.isfinite():
         raise Diverged(f"the training loss is {float(total)} in epoch {number + 1} at lr {lr:g}: it does not train so")
     seconds, now = time.perf_counter() - begun_at, time.perf_counter()
     accuracy = (
         None if plan.all_images else topk_accuracy(logits_of(learner.trained_model, data, data.val), data.val.labels)
     )
-    epoch = Epoch(number, lr, float(total) / len(order), accuracy, len(images), seconds, time.perf_counter() - now)
+    epoch = Epoch(number, lr, float(total) / batches, accuracy, len(images), seconds, time.perf_counter() - now)
     learner.history = History((*learner.history.epochs, epoch))
+
+
+def _loss(model: nn.Module, plan: TrainingPlan, weights: Tensor | None, teacher: nn.Module | None) -> Step:
+    """The loss of `model` on a batch, by the classes or by a teacher's answers too."""
+
+    def loss(x: Tensor, answers: Tensor) -> Tensor:
+        logits = model(x)
+        found = loss_of(logits, answers, weights, plan.training.label_smoothing)
+        if teacher and plan.teacher:
+            found = _distilled(found, logits, _teacher_logits(teacher, x), plan.teacher)
+        return found
+
+    return loss
 
 
 def images_of(data: Data, plan: TrainingPlan) -> Images:
@@ -243,6 +272,6 @@ def class_metrics(logits: Tensor, labels: Tensor) -> tuple[float, float, float, 
     return 100 * float(precision), 100 * float(recall), 100 * float(f1), tuple(tuple(row) for row in counts)
 
 
-def network(arch: Arch) -> nn.Module:
-    """`arch` as a module on the device, to be given weights."""
-    return build(arch).to(device()).eval()
+def network(arch: Arch, asked: str | None = None) -> nn.Module:
+    """`arch` as a module on the device that is `asked` for, to be given weights."""
+    return build(arch).to(device(asked)).eval()

@@ -13,8 +13,9 @@ from nas.records.plan import Plan, derived_seed
 from nas.records.recipes import TrainingPlan
 from nas.records.trial import Score
 from nas.training.datasets import load, state_of
+from nas.training.devices import device, giving_back, name_of
 from nas.training.images import Data, resized
-from nas.training.step import Tick, device, optimiser_of, top1, train, trainable
+from nas.training.step import Tick, optimiser_of, top1, train, trainable
 
 loaded = cache(load)  # a process reads its dataset once
 _states: dict[str, str] = {}  # of the folders that were
@@ -45,16 +46,22 @@ class Proxy:
     """
 
     plan: Plan
+    device: str | None = None
+    """One of `nas.records.plan.DEVICES`; None: the first of them that there is where it trains."""
 
     def __call__(
         self, arch: Arch, rung: int, state: bytes | None = None, tick: Tick = lambda _: None
     ) -> tuple[Score, bytes | None]:
         torch.set_num_threads(1)
+        with giving_back():
+            return self._through(arch, rung, state, tick)
+
+    def _through(self, arch: Arch, rung: int, state: bytes | None, tick: Tick) -> tuple[Score, bytes | None]:
         plan, recipe = self.plan, self.plan.recipe
         data = resized(images_for(plan), arch.resolution)
         name = arch_id(arch)
         torch.manual_seed(derived_seed(plan.seed, name))
-        model = trainable(arch)
+        model = trainable(arch, self.device)
         optimiser = optimiser_of(model, recipe)
         for number in range(_restored(state, rung, model, optimiser), rung + 1):
             score = self._train(name, model, optimiser, data, number, tick)
@@ -62,7 +69,7 @@ class Proxy:
         return score, None if last else _state(rung, model, optimiser)
 
     def _train(self, name: str, model: torch.nn.Module, optimiser: Any, data: Data, number: int, tick: Tick) -> Score:
-        rung, where = self.plan.recipe.rungs[number], device()
+        rung = self.plan.recipe.rungs[number]
         seed = derived_seed(self.plan.seed, f"{name}:{number}")
         data = resized(data, rung.side_of(data.resolution))
         recipe, images = self.plan.recipe, data.train.first(rung.images)
@@ -80,7 +87,7 @@ class Proxy:
             val_images=len(val),
             train_seconds=epochs.seconds,
             val_seconds=time.perf_counter() - started,
-            device=torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
+            device=name_of(device(self.device)),
             threads=torch.get_num_threads(),
             torch=str(torch.__version__),
         )
@@ -94,7 +101,8 @@ def _state(rung: int, model: torch.nn.Module, optimiser: Any) -> bytes:
 
 def _restored(state: bytes | None, rung: int, model: torch.nn.Module, optimiser: Any) -> int:
     """The rung that comes next, once `model` and `optimiser` are as `state` says, if it comes before `rung`."""
-    kept = torch.load(io.BytesIO(state), map_location=device(), weights_only=True) if state else None
+    where = next(model.parameters()).device
+    kept = torch.load(io.BytesIO(state), map_location=where, weights_only=True) if state else None
     if kept is None or kept["rung"] >= rung:  # its score was lost: all over again
         return 0
     model.load_state_dict(kept["model"])

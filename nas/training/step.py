@@ -3,9 +3,8 @@
 import ctypes
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 import torch
@@ -16,11 +15,14 @@ from nas.models.torch_model import build
 from nas.networks.architecture import Arch
 from nas.records.optimisers import share_of_lr
 from nas.records.plan import Recipe
+from nas.training.captured import CapturedStep, Step
 from nas.training.crops import seen, training_images
 from nas.training.depthwise import with_fast_gradients
-from nas.training.images import Data, Images
+from nas.training.devices import device, loss_scale, on_card, precision
+from nas.training.images import PADDED, Data, Images
 from nas.training.muon import sgd
 
+CARD_BATCH = 1000  # images of PADDED pixels a side that a card evaluates at once; of larger ones as many pixels
 Tick: TypeAlias = Callable[[int], None]
 """Called with how many more images have been trained on."""
 
@@ -38,22 +40,9 @@ class Diverged(RuntimeError):
     """The training loss is no longer finite."""
 
 
-def device() -> torch.device:
-    """The device networks are trained on: CUDA where there is one, else the CPU."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    torch.backends.cudnn.deterministic = True  # a rung trained again after a kill has to come out the same
-    return torch.device("cuda")
-
-
-def cards() -> int:
-    """How many GPUs there are."""
-    return torch.cuda.device_count()
-
-
-def trainable(arch: Arch) -> nn.Module:
-    """The untrained module of `arch`, on the device, made to be trained fast."""
-    return with_fast_gradients(build(arch)).to(device())
+def trainable(arch: Arch, asked: str | None = None) -> nn.Module:
+    """The untrained module of `arch`, on the device that is `asked` for, made to be trained fast."""
+    return with_fast_gradients(build(arch)).to(device(asked))
 
 
 @cache
@@ -71,16 +60,16 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
-def precision(where: torch.device) -> Any:
-    """The context networks are run in: bf16 on CUDA, fp32 on the CPU."""
-    return torch.autocast("cuda", torch.bfloat16) if where.type == "cuda" else nullcontext()
-
-
 def normalised(pixels: Tensor, data: Data) -> Tensor:
     """(N, H, W, C) uint8 -> (N, C, H, W) float in channels_last, zero mean and unit variance over `data`."""
-    mean = torch.tensor(data.mean, device=pixels.device) * 255
-    std = torch.tensor(data.std, device=pixels.device) * 255
+    mean, std = _levels(data.mean, pixels.device), _levels(data.std, pixels.device)
     return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=16)
+def _levels(shares: tuple[float, ...], where: torch.device) -> Tensor:
+    """`shares` of the highest level of a pixel, as levels (C,) on the device: a card would be waited for to make it."""
+    return torch.tensor(shares, device=where) * 255
 
 
 def loss_of(logits: Tensor, answers: Tensor, weights: Tensor | None, smoothing: float = 0.0) -> Tensor:
@@ -100,6 +89,47 @@ def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return sgd(model, parts, recipe.muon, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
 
 
+def for_device(optimiser: torch.optim.Optimizer, where: torch.device) -> torch.optim.Optimizer:
+    """`optimiser` as it steps fastest on `where`, whatever device its state comes from.
+
+    On a card that is fused: it alone takes a learning rate that is a tensor without reading it back, and a captured
+    step follows the schedule by that tensor.
+    """
+    for group in optimiser.param_groups:
+        rate, card = float(group["lr"]), on_card(where)
+        group["foreach"], group["fused"] = (None, True) if card else (True, None)
+        group["lr"] = torch.tensor(rate, device=where) if card else rate
+    return optimiser
+
+
+def set_rate(group: dict[str, Any], rate: float) -> None:
+    """Makes `rate` the learning rate of a group of parameters."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
+
+
+def step_of(model: nn.Module, optimiser: torch.optim.Optimizer, loss: Step) -> Step:
+    """What trains `model` by a batch, to a lower `loss`; on CUDA it is captured, see `nas.training.captured`."""
+    where = next(model.parameters()).device
+    scale = loss_scale(where)
+
+    def step(x: Tensor, answers: Tensor) -> Tensor:
+        with precision(where):
+            found = loss(x, answers)
+        optimiser.zero_grad(set_to_none=True)
+        if scale == 1:
+            found.backward()
+        else:
+            (found * scale).backward()
+            torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], 1 / scale)
+        optimiser.step()
+        return found.detach()
+
+    return CapturedStep(step) if where.type == "cuda" else step
+
+
 def train(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
@@ -116,39 +146,39 @@ def train(
     The loss is the mean over the last steps, `recipe.tail` of all. Order, crops and flips follow from `seed` alone,
     what is dropped out from torch's own generator; in the last steps nothing is, where networks are ranked by their
     loss: dropout would count against those that have it.
-    Raises Diverged where the loss is not finite: at once on the CPU, at the end on CUDA.
+    Raises Diverged where the loss is not finite: at once on the CPU, at the end on a card.
     """
     keep_freed_memory()
     where = next(model.parameters()).device
     model.train().to(memory_format=torch.channels_last)
     ready = training_images(images, data, recipe.pad, where)
-    rng = torch.Generator().manual_seed(seed)
-    batches = -(-len(images) // recipe.batch)
+    rng = torch.Generator(where).manual_seed(seed)
     begin, end = part
-    steps = epochs * batches
+    steps = epochs * ready.batches(recipe.batch)
     tail = max(1, round(recipe.tail * steps))
     weights = data.class_weights(images, where)
+
+    def loss(x: Tensor, answers: Tensor) -> Tensor:
+        return loss_of(model(x), answers, weights)
+
+    step = step_of(model, for_device(optimiser, where), loss)
+    dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     total, start = torch.zeros((), device=where), time.perf_counter()
-    for epoch in range(epochs):
-        for i, index in enumerate(torch.randperm(len(images), generator=rng).tensor_split(batches)):
-            step = epoch * batches + i
-            if step == steps - tail and recipe.judge == "loss":
-                for dropout in (module for module in model.modules() if isinstance(module, nn.Dropout)):
-                    dropout.eval()
-            for group in optimiser.param_groups:
-                share = share_of_lr(recipe.schedule, begin + (end - begin) * step / steps)
-                group["lr"] = group.get("highest_lr", recipe.lr) * share
-            batch = ready.drawn(index, rng)
-            with precision(where):
-                loss = loss_of(model(normalised(batch, data)), ready.labels[index.to(where)], weights)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            if step >= steps - tail:
-                total += loss.detach()
-            if where.type == "cpu":  # on CUDA this would wait for the device in every step
-                _check_finite(loss.detach(), recipe)
-            tick(len(index))
+    batches = (batch for _ in range(epochs) for batch in ready.epoch(recipe.batch, rng))
+    for number, (pixels, answers) in enumerate(batches):
+        if number == steps - tail and recipe.judge == "loss" and dropouts:
+            for dropout in dropouts:
+                dropout.eval()
+            step = step_of(model, optimiser, loss)  # captured anew
+        share = share_of_lr(recipe.schedule, begin + (end - begin) * number / steps)
+        for group in optimiser.param_groups:
+            set_rate(group, group.get("highest_lr", recipe.lr) * share)
+        found = step(normalised(pixels, data), answers)
+        if number >= steps - tail:
+            total += found
+        if not on_card(where):  # which would be waited for in every step
+            _check_finite(found, recipe)
+        tick(len(answers))
     _check_finite(total, recipe)
     return Epochs(float(total) / tail, epochs * len(images), time.perf_counter() - start)
 
@@ -163,12 +193,14 @@ def logits_of(model: nn.Module, data: Data, images: Images, batch: int = 100) ->
     """Logits (N, classes) of `model` on `images`, fp32, on the CPU."""
     where = next(model.parameters()).device
     model.eval().to(memory_format=torch.channels_last)
+    if on_card(where):
+        batch = max(batch, CARD_BATCH * PADDED**2 // data.resolution**2)
     parts = []
     for index in torch.arange(len(images)).split(batch):
         pixels = seen(images.take(index), data)
         with precision(where):
-            parts.append(model(normalised(pixels.to(where), data)).float().cpu())
-    return torch.cat(parts)
+            parts.append(model(normalised(pixels.to(where), data)).float())
+    return torch.cat(parts).cpu()
 
 
 def top1(model: nn.Module, data: Data, images: Images, batch: int = 100) -> float:

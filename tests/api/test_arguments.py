@@ -28,6 +28,7 @@ ASKED = {"budget": "2MFLOPs", "trials": 1, "workers": 1}
 RUN = {
     "run": PATHS,
     "resume": RUNS,
+    "device": [3, b"cpu", [], "", "gpu", "here", "mps"],
     "workers": [*LIMITED, 0, 1.5],
     "seed": [*NUMBERS, 1.5],
     "flip": SWITCHES,
@@ -61,9 +62,11 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "wave": [*LIMITED, 0],
             "cost": [*FUNCTIONS, lambda: 1, lambda network: math.nan, lambda network: "1", lambda network: -1],
             "latency": FUNCTIONS,
-            "device": [*TEXTS, "elsewhere"],
+            "measure_device": [*TEXTS, "elsewhere"],
             "measure_command": [3, "", "python agent.py"],
-            "measure_threads": [*NUMBERS, 0, 2],  # 2: nothing asks for latency
+            "measure_runtime": [*TEXTS, "tensorrt", "torch"],  # torch: nothing asks for latency
+            "measure_threads": [*NUMBERS, 0, 2],  # 2: as above
+            "measure_batch": [*NUMBERS, 0, 2],
             "ray_address": [3, ""],
             "cpus": [*NUMBERS[:-1], None],
             "gpus": LIMITED,

@@ -80,8 +80,9 @@ def entries(folder: Path) -> set[str]:
         (("--budget", "1KParams", "--space", "lowres"), "no network of space lowres keeps the budget 1KParams"),
         (("--budget", "25MFLOPs,0ms"), "budget '0ms' must be above 0"),
         (("--budget", "25MFLOPs,mobilenetv2:ms"), "is a network for 224x224, not 32; did you mean mobilenetv2-32"),
-        (("--budget", "25MFLOPs,1ms", "--device", "pi"), "device 'pi' is reached by --measure-command"),
-        (("--budget", "25MFLOPs,1ms", "--measure-command", "x"), "--measure-command needs --device NAME"),
+        (("--budget", "25MFLOPs,1ms", "--measure-device", "pi"), "device 'pi' is reached by --measure-command"),
+        (("--budget", "25MFLOPs,1ms", "--measure-command", "x"), "--measure-command needs a name"),
+        (("--budget", "25MFLOPs", "--device", "pi"), "device 'pi' is unknown; networks train on one of cuda, mps, cpu"),
         (("--budget", "25MFLOPs", "--measure-threads", "2"), "measured where --budget or --objective asks for it"),
         (("--resume", "nowhere"), "nowhere is no run"),
         (("--resume", "runs/taken"), "runs/taken is no run"),
@@ -365,7 +366,8 @@ print(json.dumps(dict(
 
 @pytest.mark.slow
 def test_a_search_on_another_device_that_dies_now_and_then(here: Path) -> None:
-    asked = ["--budget", "3MFLOPs,40ms", "--space", "lowres", "--trials", "4", "--workers", "1", "--device", "pi"]
+    asked = ["--budget", "3MFLOPs,40ms", "--space", "lowres", "--trials", "4", "--workers", "1"]
+    asked += ["--measure-device", "pi"]
     command = ["search", *asked]
     (here / "fake.py").write_text(FAKE.format(dies=False))
     told = ["--measure-command", f"{sys.executable} fake.py", "--json"]

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.execution.cluster import RayWorkers, shared
+from nas.execution.cluster import GpuFull, RayWorkers, shared
 from nas.execution.jobs import Job, JobResult, Tick, Workers
 from nas.execution.local import LocalWorkers
 from nas.execution.workers import usual_number
@@ -104,6 +105,35 @@ def test_workers_share_the_gpus(on_ray: Callable[..., RayWorkers]) -> None:
         on_ray(seen, 1, gpus=3)
 
 
+def crowded(folders: tuple[Path, Path], rung: int, _state: bytes | None, _tick: Tick) -> tuple[Score, bytes]:
+    """The first four find a GPU full; others say how many run beside each other."""
+    begun, running = (folder / f"{os.getpid()}-{time.monotonic_ns()}" for folder in folders)
+    begun.touch()
+    if len(list(begun.parent.iterdir())) <= 4:
+        while len(list(begun.parent.iterdir())) < 4:
+            time.sleep(0.01)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
+    running.touch()
+    time.sleep(0.3)
+    there = len(list(running.parent.iterdir()))
+    running.unlink()
+    return score(rung, 50.0), str(there).encode()
+
+
+@pytest.mark.slow
+def test_half_as_many_share_a_gpu_that_is_full(tmp_path: Path, on_ray: Callable[..., RayWorkers]) -> None:
+    folders = tmp_path / "begun", tmp_path / "running"
+    for folder in folders:
+        folder.mkdir()
+    workers = on_ray(crowded, 4)
+    assert workers.number == 4 and workers.takes == (1, 0.5)
+    with pytest.warns(GpuFull, match="out of GPU memory: 2 at a time from here on"):
+        found = outcomes(workers, jobs(*[folders] * 6))
+    assert workers.number == 2 and workers.takes == (1, 1.0), "halved once, though four were told so"
+    assert len(found) == 6 and all(outcome.score for outcome in found.values())
+    assert {outcome.state for outcome in found.values()} <= {b"1", b"2"}
+
+
 @given(st.integers(1, 16), st.none() | st.integers(1, 200), st.integers(1, 256))
 def test_all_that_share_gpus_have_room(cards: int, number: int | None, processors: int) -> None:
     workers, share = shared(cards, number, processors)
@@ -160,6 +190,7 @@ def test_a_machine_has_a_worker_a_core_but_no_more_than_its_gpus_have_room_for(m
     assert [usual_number(*asked) for asked in ((0, None), (1, None), (8, None), (1, 0), (2, 0.5), (2, 4))] == [
         16, 4, 16, 16, 4, 1
     ]  # fmt: skip
+    assert [usual_number(2, None, room) for room in (1, 3, 99)] == [2, 6, 8]
 
 
 @pytest.mark.slow

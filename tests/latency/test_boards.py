@@ -82,7 +82,7 @@ def test_a_search_keeps_a_limit_on_a_board(tmp_path: Path) -> None:
 
     program = "import sys; print(len(open(sys.argv[1], 'rb').read()) / 10_000)"
     run, asked = tmp_path / "run", {"space": "lowres", "anchors": ["tailored-mobilenetv2-imp4"], "trials": 3}
-    asked |= {"device": "a board", "measure_command": shlex.join([sys.executable, "-c", program]) + " {tflite}"}
+    asked |= {"measure_device": "a board", "measure_command": shlex.join([sys.executable, "-c", program]) + " {tflite}"}
     with pytest.raises(Error, match="a board gives milliseconds: give 50ms"):
         nas.search(evaluate=evaluate, budget="0.5xtailored-mobilenetv2-imp4:ms", **asked)
     nas.search(evaluate=evaluate, budget="8MFLOPs,20ms", run=run, workers=1, **asked)

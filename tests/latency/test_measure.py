@@ -127,7 +127,7 @@ def test_an_answer_is_the_last_line() -> None:
     "asked, said",
     [
         ({"device": "pi"}, "device 'pi' is reached by --measure-command"),
-        ({"command": "ssh pi"}, "needs --device NAME"),
+        ({"command": "ssh pi"}, "needs a name that its figures are recorded under"),
         ({"device": "ray:pi", "runtime": "torch"}, "runtime torch measures on this machine only"),
         ({"runtime": "tvm"}, "runtime 'tvm' is unknown; one of onnxruntime, torch"),
         ({"seconds": 0.0}, "seconds of a measurement must be above 0, got 0"),

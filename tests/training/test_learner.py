@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from nas.models.torch_model import build
 from nas.networks.architecture import Arch, Head, Stage, Stem
@@ -18,7 +19,9 @@ from nas.training.datasets import load
 from nas.training.images import Data
 from nas.training.learner import (
     Learner,
+    _averaging,
     _decayed,
+    average_in,
     class_metrics,
     new_learner,
     restored_learner,
@@ -203,3 +206,41 @@ def test_images_stay_images() -> None:
     assert harder.shape == (20, 32, 32, 3) and harder.dtype == torch.uint8
     images, shares = mixed(torch.randn(20, 3, 32, 32), DATA.train.labels[:20], 10, HARD)
     assert images.shape == (20, 3, 32, 32) and torch.allclose(shares.sum(1), torch.ones(20))
+
+
+def test_an_average_is_taken_in_on_a_card_as_torch_does() -> None:
+    torch.manual_seed(0)
+    model = build(TINY)
+    usual, ours = (AveragedModel(model, avg_fn=_averaging(0.9), use_buffers=True) for _ in range(2))
+    for number in range(12):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        model(torch.randn(4, 3, 32, 32))
+        usual.update_parameters(model)
+        average_in(ours, model, 0.9, number)
+    for mine, theirs in zip(ours.state_dict().values(), usual.state_dict().values(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    "training", [HARD, replace(TRAINING_RECIPES["quick-muon"], epochs=2)], ids=lambda one: one.name
+)
+def test_a_training_as_on_a_card_is_cut_off_and_gone_on_with(
+    training: TrainingRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends as one that was not; and one that was begun on the CPU goes on there, and back."""
+    asked, learners = training_plan(training), list[Learner]()
+    for ways in ((True, True), (True, True), (False, True), (True, False)):
+        learner = new_learner(asked, 7)
+        for card in ways:
+            for module in ("step", "crops", "learner"):
+                monkeypatch.setattr(f"nas.training.{module}.on_card", lambda where, card=card: card)
+            if learners:  # the first is never cut off
+                learner = restored_learner(asked, 7, state(learner), "checkpoint.pt")
+            train_epoch(learner, asked, DATA, 7)
+        learners.append(learner)
+    whole, cut, there, back = learners
+    assert same(whole, cut) and not same(whole, there) and not same(whole, back)
+    losses = [[epoch.train_loss for epoch in one.history.epochs] for one in learners]
+    assert losses[0] == losses[1] and all(last < 2.5 for _, last in losses)

@@ -4,16 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from nas.models.torch_model import build
 from nas.networks.architecture import Arch, Head, Stage, Stem
 from nas.networks.blocks import Bottleneck
+from nas.records.optimisers import Muon
 from nas.records.plan import Budget, Recipe, Rung
 from nas.training.crops import augmented
 from nas.training.datasets import load
 from nas.training.images import Data, Images, resized
 from nas.training.proxy import Proxy
-from nas.training.step import Diverged, normalised, optimiser_of, top1, train
+from nas.training.step import Diverged, for_device, loss_of, normalised, optimiser_of, set_rate, step_of, top1, train
 from tests.conftest import RECIPE, plan_for
 
 ARCH = Arch(Stem(8), (Stage(Bottleneck(2.0), 8, 1), Stage(Bottleneck(2.0), 16, 1, 2)), Head(32))
@@ -198,3 +200,81 @@ def test_smaller_images_are_means() -> None:
     corner = data.train.pixels[:, :2, :2].float().mean((1, 2)).round()
     assert torch.equal(half.train.pixels[:, 0, 0].float(), corner)
     assert resized(data, 5).train.all().shape[1:] == (5, 5, 3)
+
+
+MUON = replace(RECIPE, muon=Muon())
+
+
+@pytest.mark.usefixtures("as_on_card")
+def test_it_learns_as_on_a_card_and_a_seed_decides() -> None:
+    data, recipe = bright_or_dark(250), replace(RECIPE, judge="loss", tail=0.25)
+    outcomes = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(0)
+        model = build(replace(ARCH, classes=2, head=replace(ARCH.head, dropout=0.2)))
+        optimiser, ticks = optimiser_of(model, recipe), list[int]()
+        epochs = train(model, optimiser, data, data.train, 2, recipe, seed, ticks.append)
+        outcomes.append((epochs.loss, top1(model, data, data.val)))
+        assert len(set(ticks)) == 1 and len(ticks) == 16 and epochs.images == 500
+        assert all(group["fused"] and isinstance(group["lr"], torch.Tensor) for group in optimiser.param_groups)
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0] != outcomes[2][0]
+    assert outcomes[0][1] > 90
+
+
+@pytest.mark.usefixtures("as_on_card")
+def test_a_loss_that_is_not_finite_ends_the_training_on_a_card_too() -> None:
+    data, seen = bright_or_dark(64), list[int]()
+    model = build(replace(ARCH, classes=2))
+    wild = replace(RECIPE, lr=1e30)
+    with pytest.raises(Diverged, match="training loss is"):
+        train(model, optimiser_of(model, wild), data, data.train, 4, wild, 0, seen.append)
+    assert sum(seen) == 4 * 64, "nothing is looked at before the end"
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, MUON], ids=["sgd", "muon"])
+def test_steps_for_a_card_are_those_of_the_cpu(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fused, by a learning rate that is a tensor, with or without a scaled loss; and there and back in between."""
+    data, weights = bright_or_dark(96), dict[str, list[torch.Tensor]]()
+    for way in ("cpu", "card", "scaled", "changed"):
+        monkeypatch.setattr("nas.training.step.loss_scale", lambda _, way=way: 1024.0 if way == "scaled" else 1.0)
+        torch.manual_seed(0)
+        model = build(replace(ARCH, classes=2)).train()
+        optimiser = optimiser_of(model, recipe)
+
+        def loss(x: torch.Tensor, labels: torch.Tensor, of: torch.nn.Module = model) -> torch.Tensor:
+            return loss_of(of(x), labels, None)
+
+        for number in range(4):
+            card = way in ("card", "scaled") or (way == "changed" and number % 2 == 1)
+            monkeypatch.setattr("nas.training.step.on_card", lambda _, card=card: card)
+            for_device(optimiser, torch.device("cpu"))
+            step = step_of(model, optimiser, loss)
+            for group in optimiser.param_groups:
+                set_rate(group, 0.01 * (number + 1))
+            batch = slice(24 * number, 24 * number + 24)
+            step(normalised(data.train.pixels[batch], data), data.train.labels[batch])
+        weights[way] = [p.detach() for p in model.parameters()]
+    for way in ("card", "scaled", "changed"):
+        for mine, theirs in zip(weights[way], weights["cpu"], strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, MUON], ids=["sgd", "muon"])
+@pytest.mark.usefixtures("as_on_card")
+def test_a_step_for_a_card_reads_nothing_back(recipe: Recipe) -> None:
+    """On tensors without values, of which none can be read, as none may be where a step is captured."""
+    with FakeTensorMode():
+        model = build(replace(ARCH, classes=2, head=replace(ARCH.head, dropout=0.2))).train()
+        optimiser = for_device(optimiser_of(model, recipe), torch.device("cpu"))
+        step = step_of(model, optimiser, lambda x, y: loss_of(model(x), y, torch.ones(2), 0.1))
+        x, labels = torch.empty(8, 3, 32, 32), torch.empty(8, dtype=torch.int64)
+        for _ in range(2):
+            for group in optimiser.param_groups:
+                group["lr"] = torch.empty(())
+            found = step(x, labels)
+        with pytest.raises(DataDependentOutputException):
+            float(found)
+        optimiser.param_groups[0] |= {"foreach": True, "fused": None}  # as on the CPU, which reads the rate
+        with pytest.raises(DataDependentOutputException):
+            step(x, labels)
