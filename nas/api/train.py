@@ -28,7 +28,7 @@ from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
 from nas.networks.sizes import SMALL, for_images
 from nas.records.plan import READING, Reading
-from nas.records.recipes import TRAINING_RECIPES, Decay, TrainingPlan
+from nas.records.recipes import TRAINING_RECIPES, Decay, TrainingPlan, in_batches
 from nas.records.run_folder import Run, create, is_training, open_run, open_training
 from nas.reports.comparison import TrainedRun
 from search_spaces import ANCHORS
@@ -54,6 +54,7 @@ def train(
     recipe: str = "quick",
     epochs: int | None = None,
     decay: str | None = None,
+    batch: int | None = None,
     seeds: int = 1,
     seed: int = 0,
     all_images: bool = False,
@@ -73,13 +74,13 @@ def train(
     images that a published network is trained on, by default 32, and of a folder's pictures what fits them; any other
     network has its own. `flip`: whether images are mirrored. `groups`, `skip_bad`, `channels`, `balance`, `read`: as of
     `nas.search`.
-    `recipe`: a name of `nas.records.recipes.TRAINING_RECIPES`; `epochs`, `decay` ("all" or "kernels") where
-    they are to be others than its own. `seed`: the first one. `all_images`: train on the validation images too.
-    `teacher`: a training's folder, or weights, whose answers are teacher as well. `run`: the folder that keeps all of
-    it, by default a new one in runs/; `resume`: one that is resumed. `device`: where it trains, "cuda", "mps" or "cpu";
-    by default the first of them that there is. `workers`: seeds side by side, by default one a core, on GPUs as many as
-    have room on them. `started` is called with the folder and the plan as soon as they are on disk, `watch` with the
-    progress.
+    `recipe`: a name of `nas.records.recipes.TRAINING_RECIPES`; `epochs`, `decay` ("all" or "kernels") where they
+    are to be others than its own; `batch`: images at a time, for which learning rates grow. `seed`: the first one.
+    `all_images`: train on the validation images too. `teacher`: a training's folder, or weights, whose answers are
+    teacher as well. `run`: the folder that keeps all of it, by default a new one in runs/; `resume`: one that is
+    resumed. `device`: where it trains, "cuda", "mps" or "cpu"; by default the first of them that there is.
+    `workers`: seeds side by side, by default one a core, on GPUs as many as have room on them. `started` is called
+    with the folder and the plan as soon as they are on disk, `watch` with the progress.
 
     Raises Error where the request cannot be met, RunFailed where a training fails twice.
     """
@@ -95,7 +96,7 @@ def train(
         what = one_of(get_args(Decay), decay, "decay")
         folder, plan = new_training(
             network, dataset, data, recipe, epochs, what, seeds, seed, all_images, teacher, run, flip, resolution,
-            Reading(groups or "", skip_bad, channels or 0), balance, read,
+            Reading(groups or "", skip_bad, channels or 0), balance, read, batch,
         )  # fmt: skip
 
     from nas.training.full_training import TrainSeed
@@ -128,6 +129,7 @@ def new_training(
     reading: Reading = READING,
     balance: bool = False,
     read: Read = lambda *_: None,
+    batch: int | None = None,
 ) -> tuple[Run, TrainingPlan]:
     """The folder and the plan of a new training. Nothing is written before all of it has been found possible."""
     training = named(TRAINING_RECIPES, recipe, "recipe")
@@ -193,7 +195,12 @@ def new_training(
             file = folder_of_teacher.weights(outcome.chosen.seed)
         taught_by = teacher_from(file, images)
     seen = len(images.train) + all_images * len(images.val)
-    training = replace(training, batch=min(training.batch, max(3, seen // STEPS)))
+    if batch is None:
+        training = replace(training, batch=min(training.batch, max(3, seen // STEPS)))
+    elif batch > seen:
+        raise Error(f"batch is {batch}, {dataset} has {seen} images to train on; take at most as many")
+    else:
+        training = in_batches(training, batch)
     asked = TrainingPlan(
         name, origin, arch, dataset, training, tuple(range(seed, seed + seeds)), folder, all_images, taught_by,
         images.digest, flip, reading, balance,

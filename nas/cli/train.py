@@ -37,6 +37,10 @@ def train(
         str | None,
         typer.Option(help="What decays: all, or kernels (not depthwise, batch norm, biases); by default the recipe's."),
     ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Images at a time, for which learning rates grow; by default the recipe's."),
+    ] = None,
     seeds: Annotated[
         int, typer.Option(help="Trainings, each from scratch; mean and standard deviation are printed.")
     ] = 1,
@@ -83,6 +87,7 @@ def train(
                 recipe=recipe,
                 epochs=epochs,
                 decay=decay,
+                batch=batch,
                 seeds=seeds,
                 seed=seed,
                 all_images=all_images,

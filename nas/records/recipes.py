@@ -1,6 +1,6 @@
 """How networks are trained in full: named recipes, and what a training was asked to do, as values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from nas.errors import Error
@@ -58,6 +58,15 @@ class TrainingRecipe:
         if done < climb:
             return min(1.0, (done + 1 / steps) / climb)
         return fallen((done - climb) / (1 - climb))
+
+
+def in_batches(training: TrainingRecipe, batch: int) -> TrainingRecipe:
+    """`training` in batches of `batch` images, with as many epochs, and steps the larger the fewer they are: SGD's
+    learning rate grows as the batch (Goyal et al. 2017, arXiv 1706.02677), Muon's, whose steps are of one size whatever
+    the gradient, as its square root."""
+    times = batch / training.batch
+    muon = training.muon and replace(training.muon, lr=training.muon.lr * times**0.5)
+    return replace(training, batch=batch, lr=training.lr * times, muon=muon)
 
 
 TRAINING_RECIPES = {

@@ -99,6 +99,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "dataset": [3, b"", [], "", "cifar", "folder:/no/such"],
             "recipe": [*TEXTS, "slow"],
             "epochs": [*LIMITED, 0],
+            "batch": [*LIMITED, 0, 1_000_000],
             "balance": SWITCHES,
             "decay": [3, "", "some"],
             "seeds": [*NUMBERS, 0],

@@ -9,7 +9,7 @@ from torch import nn
 
 from nas.models.torch_model import build
 from nas.records.optimisers import Muon, linear, one_cycle
-from nas.records.recipes import TRAINING_RECIPES
+from nas.records.recipes import TRAINING_RECIPES, in_batches
 from nas.serialization import from_json, to_json
 from nas.training.muon import MuonSGD, orthogonal, sgd, whole_kernels
 from nas.training.step import optimiser_of
@@ -101,3 +101,12 @@ def test_schedules_end_at_nothing() -> None:
         shares = [schedule(i / 1000) for i in range(1001)]
         assert shares[0] == pytest.approx(0.04) and max(shares) == pytest.approx(1) and shares[-1] == pytest.approx(0)
     assert linear(0.1) == pytest.approx(1) and linear(0.55) == pytest.approx(0.5)
+
+
+def test_larger_batches_take_larger_steps() -> None:
+    """SGD's rate as the batch, Muon's as its square root; nothing else changes, and a recipe's own batch is itself."""
+    quick, muon = TRAINING_RECIPES["quick"], TRAINING_RECIPES["quick-muon"]
+    assert in_batches(quick, quick.batch) == quick and in_batches(muon, muon.batch) == muon
+    larger = in_batches(muon, 4 * muon.batch)
+    assert larger.muon == replace(muon.muon, lr=2 * muon.muon.lr)
+    assert larger == replace(muon, batch=4 * muon.batch, lr=4 * muon.lr, muon=larger.muon)
