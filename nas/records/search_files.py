@@ -68,11 +68,16 @@ def read_warm_start(run: Run, plan: Plan, restore: Restore = restored) -> list[T
     return found
 
 
+# What trials say since later versions where there is nothing to say: images in colour, memory not counted, no GPU.
+ADDED = f', "channels": {COLOUR}}}', ', "arena": null, "flash": null}', ', "clocks": ""}'
+
+
 def digest_of(trials: Sequence[Trial]) -> str:
     """Of what is known from an earlier search."""
     text = "".join(to_json(trial, own=repr) for trial in trials)
-    as_before = text.replace(f', "channels": {COLOUR}}}', "}")  # not said before images could be gray
-    return hashlib.sha256(as_before.encode()).hexdigest()[:12]
+    for added in ADDED:
+        text = text.replace(added, "}")
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def append_trial(run: Run, trial: Trial) -> None:

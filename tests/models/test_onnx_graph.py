@@ -18,7 +18,7 @@ from nas.networks.space import sample
 from search_spaces import ANCHORS, LIGHTWEIGHT, SPACES
 from tests.conftest import buildable
 
-SMALL = [anchor for anchor in ANCHORS.values() if anchor.arch.resolution == 32]
+SMALL = [anchor for anchor in ANCHORS.values() if anchor.arch.resolution <= 96]
 
 
 def lived_in(arch: Arch) -> torch.fx.GraphModule:

@@ -50,8 +50,9 @@ def test_a_file_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
         watch(replace(AT, rung=1))
     assert folder == [Path("runs/x")]
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3 and lines[0].startswith("runs/x: digits, budget 10MFLOPs")
-    assert lines[1].startswith(" 45 %  wave 2, trial 9 (aaaaaaaaaa), rung 1/2, best ")
+    assert len(lines) == 4 and lines[0].startswith("runs/x: digits, budget 10MFLOPs")
+    assert lines[1].startswith("trains on ")
+    assert lines[2].startswith(" 45 %  wave 2, trial 9 (aaaaaaaaaa), rung 1/2, best ")
     assert "\x1b" not in "".join(lines)
 
 
@@ -86,5 +87,6 @@ def test_a_training_tells_its_epoch_once_a_file(capsys: pytest.CaptureFixture[st
         watch(TrainingProgress(1, 2, 61.5, 300, 1000))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "runs/x: tiny on digits, recipe quick, 2 seeds"
-    assert lines[1].startswith("  0 %  seed 0, epoch 1/10, time left: wait")
-    assert lines[2].startswith(" 30 %  seed 1, epoch 2/10, val top-1 61.50 %") and len(lines) == 3
+    assert lines[1].startswith("trains on ")
+    assert lines[2].startswith("  0 %  seed 0, epoch 1/10, time left: wait")
+    assert lines[3].startswith(" 30 %  seed 1, epoch 2/10, val top-1 61.50 %") and len(lines) == 4
