@@ -1,8 +1,9 @@
 """Architectures as LiteRT models (.tflite), written from the graph they are drawn as: no tracing, no TensorFlow.
 
 Maps are NHWC, batch norm after a convolution is folded into it, ReLU and ReLU6 are fused. A convolution with a stride
-pads by SAME where that is where torch pads, else with a kernel that is larger by a row and a column of zeros: a padded
-copy of the map would double what a microcontroller has to hold. The batch is 1.
+pads by SAME where that is where torch pads. Else a depthwise one, whose maps are often the largest, has a kernel that
+is larger by a row and a column of zeros: a padded copy of the map would double what a microcontroller has to hold. Of
+others, whose kernels weigh more, the map is padded. The batch is 1.
 """
 
 import math
@@ -199,8 +200,11 @@ class _Writer:
             same = True
         else:
             same, grown = _where_torch_pads(node.name, op, given, outs)
-        rows, columns = (side + more for side, more in zip(op.kernel, grown, strict=True))
         depthwise = op.groups == before.channels == op.cout and op.groups > 1
+        if any(grown) and not depthwise and len({*op.kernel}) == len({*op.pad}) == 1:
+            after = (outs - 1) * op.stride + op.kernel[0] - given - op.pad[0]
+            x, same, grown = self._padded(x, f"{node.name}.padded", op.pad[0], max(after, 0)), False, (0, 0)
+        rows, columns = (side + more for side, more in zip(op.kernel, grown, strict=True))
         turned = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
         norm, each = self.folded.get(node.out.at), before.channels // op.groups
         around = [(0, 0), (0, 0), *((0, more) for more in grown)]
