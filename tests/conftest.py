@@ -1,7 +1,6 @@
 """What several tests share: a space and recipe small enough to search in seconds, evaluators that do not train."""
 
 import os
-import sys
 import tempfile
 
 os.environ.setdefault("XDG_CACHE_HOME", f"{tempfile.gettempdir()}/nas-tests-{os.getuid()}")
@@ -32,8 +31,7 @@ SMALLER = {
     "near_budget.WALKS": 5, "near_budget.STEPS": 25,
 }  # fmt: skip
 FEW_STEPS = 32  # of a proxy on few images, where users have 128
-# The command line with the same, for processes of their own.
-COMMAND = f"""
+PATCHED = f"""
 from importlib import import_module
 import nas.records.plan
 from nas.cli.app import app
@@ -43,13 +41,8 @@ for name, number in {SMALLER}.items():
     setattr(import_module(f"nas.search_strategy.{{module}}"), constant, number)
 app(prog_name="nas")
 """
+COMMAND = "-c", PATCHED  # of Python: `nas` in a process of its own, which proposes from as few and trains as few steps
 LADDER = replace(RECIPE, rungs=(Rung(64, 1, 32), Rung(64, 2, 32), Rung(64, 5, 32, anew=True)), keep=0.25)
-
-
-def nas_command(*args: object) -> list[str]:
-    """`nas ARGS` for a process of its own, which proposes from fewer networks and trains fewer steps than users' does:
-    what is tested does not hang on their number, the time does."""
-    return [sys.executable, "-c", COMMAND, *map(str, args)]
 
 
 def plan_for(budget: Budget, space: Space = LOWRES, trials: int = 20, seed: int = 0, wave: int = 4) -> Plan:

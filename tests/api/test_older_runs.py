@@ -34,7 +34,8 @@ def kept(run: Path) -> tuple[Plan, list[Trial]]:
 
 @pytest.mark.slow
 def test_a_killed_search_is_resumed_to_its_end(runs: Path) -> None:
-    done = cli.nas("search", "--resume", runs / "search", "--workers", "1", "--quiet")
+    asked = ("search", "--resume", runs / "search", "--workers", "1", "--quiet")
+    done = cli.nas(*asked, program=("-m", "nas"))  # which proposes what was proposed then
     assert done.returncode == 0, done.stderr
     plan, trials = kept(runs / "search")
     _, before = kept(OLD / "search")

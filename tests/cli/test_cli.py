@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,13 +23,13 @@ from nas.records.trial import Trial
 from nas.reports import tables
 from nas.serialization import to_json
 from search_spaces import ANCHORS, LOWRES
-from tests.conftest import nas_command, plan_for
+from tests.conftest import COMMAND, plan_for
 from tests.records.test_run_folder import trial
 
 
-def nas(*args: str | Path) -> subprocess.CompletedProcess[str]:
+def nas(*args: str | Path, program: Sequence[str] = COMMAND) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # two threads would fight with whatever else runs
-    command = nas_command(*args)
+    command = [sys.executable, *program, *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
 
 

@@ -177,7 +177,7 @@ def test_a_network_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command(here: Path) -> None:
-    budget = ("--budget", "3MFLOPs", "--space", "lowres", "--networks", "3", "--epochs", "4")
+    budget = ("--budget", "1MFLOPs", "--resolution", "16", "--space", "lowres", "--networks", "3", "--epochs", "4")
     ended = nas("calibrate", *budget, "--workers", "1", "--proxy", "half", "--proxy", "half", "--run", "a", "--json")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from nas.records.run_folder import open_run
 from nas.records.search_files import read_trials
 from nas.records.trial import Trial
-from tests.conftest import nas_command, same_outcome
+from tests.conftest import COMMAND, same_outcome
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--budget", "1MFLOPs", "--resolution", "16", "--space", "lowres"]
@@ -21,7 +22,7 @@ ALONE = ["--workers", "1"]  # in the process itself; else two on Ray
 def start(*args: str) -> "subprocess.Popen[str]":
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        nas_command(*args), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+        [sys.executable, *COMMAND, *args], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
     )
 
 
