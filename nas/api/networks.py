@@ -189,6 +189,11 @@ def measure(
         raise Error("--write-layers writes files to be measured, --table reads what they took; give one of them")
     if (table is not None or write_layers is not None) and (keep or energy):
         raise Error("--keep and --energy are for what is measured here; leave them out with --write-layers and --table")
+    if (table is not None or write_layers is not None) and meter != Meter("lowres-mobilenet"):
+        raise Error(
+            "--write-layers and --table measure nothing: leave out --reference, --device, --measure-command, "
+            "--runtime, --threads, --batch, --seconds, --precision, --timeout"
+        )
     archs = [architecture(one, resolution) for one in asked]
     if write_layers is not None:
         from nas.latency.layer_table import write_layers as written

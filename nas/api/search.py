@@ -152,6 +152,8 @@ def search(
         raise Error("device is for a dataset: an evaluate trains networks where it likes")
     if device is None and gpus == 0:
         device = "cpu"
+    if device == "cpu" and gpus:
+        raise Error(f"device is cpu, and gpus={gpus} of a GPU are asked for a worker; leave out one")
     timeout = None if trial_timeout is None else seconds_of(trial_timeout)
     halt = halt or Halt()
     if not isinstance(halt, Halt):

@@ -66,6 +66,8 @@ def priced(own: Callable[[Any], Cost | float] | None, budget: Budget, also: Coll
     def costs(network: Any) -> Cost:
         spent = answer_of(own, "cost", network)
         if isinstance(spent, Cost):
+            if more := [name for name in needed if getattr(spent, name) is None]:
+                raise Error(f"cost must return a nas.Cost with {more[0]}, which the budget limits, got {spent}")
             return spent
         if more := [name for name in needed if name != "macs"]:
             raise Error(f"cost must return a nas.Cost where {more[0]} is asked for; a number is one of MACs alone")

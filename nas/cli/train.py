@@ -257,6 +257,6 @@ def measure(
     if write_layers and not ended:
         print(f"{write_layers}/layers.csv: measure its files, fill in its column ms, then give it as --table")
         return
-    print_measured(rows, meter, json)
+    print_measured(rows, None if table else meter, json)
     if ended:
         fail(ended, 130 if ended.startswith("interrupted") else 1)

@@ -301,12 +301,14 @@ class _Maker:
         array.write_text(array_source(model))
         pixels = self.test.first(1).all().numpy()
         image, answer = array.with_name("image.npy"), array.with_name("answer.npy")
-        np.save(image, pixels)
-        said = _asked("micro", array, image, answer, 0.0, array)
-        figures, logits = said["figures"], np.load(answer)[0]
+        try:
+            np.save(image, pixels)
+            said = _asked("micro", array, image, answer, 0.0, array)
+            figures, logits = said["figures"], np.load(answer)[0]
+        finally:  # all that lies here is put in place, where another format could be made
+            image.unlink(missing_ok=True)
+            answer.unlink(missing_ok=True)
         assert isinstance(figures, dict)
-        image.unlink()
-        answer.unlink()
         taken = verification.prepared(pixels, self.preprocessing)[0].transpose(1, 2, 0)
         cut = verification.as_int8
         arena, runtime = int(figures["arena"]), str(said["runtime"])

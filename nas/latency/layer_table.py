@@ -64,8 +64,8 @@ def read_table(file: Path) -> dict[str, float]:
         raise Error(f"--table {file} must have the columns layer and ms, as {TABLE} of nas measure --write-layers has")
     found: dict[str, float] = {}
     for line, row in rows:
-        layer, text = row["layer"], (row["ms"] or "").strip()
-        if not text:
+        layer, text = (row["layer"] or "").strip(), (row["ms"] or "").strip()
+        if not layer or not text:
             continue
         try:
             ms = float(text)
@@ -73,6 +73,8 @@ def read_table(file: Path) -> dict[str, float]:
             ms = math.nan
         if not 0 <= ms < 1e9:
             raise Error(f"{file} line {line}: ms must be a number of milliseconds, got {text!r}")
+        if ms == 0 and layer.startswith(WHOLE.format(name="")):
+            raise Error(f"{file} line {line}: a whole network takes more than 0 ms; give a fraction, or leave it empty")
         if layer in found:
             raise Error(f"{file} line {line}: {layer} is there twice; keep one")
         found[layer] = ms

@@ -21,6 +21,7 @@ from nas.models.litert_graph import WEIGHTED, Layers, Operator, Tensor, layers
 from nas.networks.architecture import Arch, cost, graph
 from nas.networks.graph import UNBUILDABLE, Cost
 
+NO_FILE = 10**15  # bytes, more than any budget
 ALIGNED = 16  # bytes, that maps begin at multiples of
 OWN_SCALE = {"ADD", "MUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MEAN", "HARD_SWISH", "RELU", "RELU6"}
 """What may give a map in any scale that is asked for; others give it in the one in which it came, or in a fixed one."""
@@ -164,10 +165,11 @@ def _memory(arch: Arch) -> tuple[int, int] | None:
 
 
 def cost_on_device(arch: Arch) -> Cost:
-    """What `arch` costs, with arena and flash; UNBUILDABLE where it cannot be built, or has no int8 file."""
+    """What `arch` costs, with arena and flash: NO_FILE where LiteRT has no layers like its. UNBUILDABLE where it cannot
+    be built."""
     try:
         spent = cost(arch)
     except Error:
         return UNBUILDABLE
-    found = _memory(arch)
-    return UNBUILDABLE if found is None else replace(spent, arena=found[0], flash=found[1])
+    arena, flash = _memory(arch) or (NO_FILE, NO_FILE)
+    return replace(spent, arena=arena, flash=flash)

@@ -26,8 +26,8 @@ GRAPHS = {
 }
 
 
-def print_measured(rows: Sequence[Measurement], meter: Meter, json: bool) -> None:
-    """Prints how long networks took, with all conditions."""
+def print_measured(rows: Sequence[Measurement], meter: Meter | None, json: bool) -> None:
+    """Prints how long networks took, with all conditions. `meter`: None where nothing was measured."""
     if json:
         data = [
             {"network": row.name, "arch": to_data(row.arch), "cost": to_data(cost(row.arch))}
@@ -43,6 +43,7 @@ def print_measured(rows: Sequence[Measurement], meter: Meter, json: bool) -> Non
     if all(row.latency.ratio is None for row in rows):
         _print_without_reference(rows)
         return
+    assert meter
     cells = []
     for row in rows:
         spent, memory = cost(row.arch), profile(row.arch)[1].memory

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 from nas.errors import Error
 from nas.networks.architecture import Arch, cost_or_unbuildable
 from nas.networks.descent import least
-from nas.networks.graph import Cost
+from nas.networks.graph import UNBUILDABLE, Cost
 from nas.networks.space import Choices, Space
 from nas.records.plan import Budget
 from nas.records.trial import Costs, Trial
@@ -86,7 +86,12 @@ def cheapest(space: Space, budget: Budget, rng: random.Random, costs: Costs) -> 
     smallest = costs(arch)
     if not budget.keeps(smallest):
         where = f" at {arch.resolution}x{arch.resolution}" if isinstance(arch, Arch) else ""
-        spent = [f"{getattr(smallest, name):,} {QUANTITIES[name]}" for name in budget.limits()]
+        if smallest.arena == UNBUILDABLE.macs:
+            raise Error(
+                f"no network of space {space.name} keeps the budget {budget}: LiteRT has no layers like theirs; limit "
+                "macs, params or peak"
+            )
+        spent = [f"{getattr(smallest, name) or UNBUILDABLE.macs:,} {QUANTITIES[name]}" for name in budget.limits()]
         raise Error(
             f"no network of space {space.name} keeps the budget {budget}: the smallest has "
             f"{' and '.join(spent)}{where}; raise --budget or take another --space"

@@ -137,6 +137,7 @@ def test_a_table_is_written_filled_in_and_summed(here: Path) -> None:
         ({}, "no row of"),
         ({"conv_2d": 1.0}, "layers of"),
         ({"": -1}, "ms must be a number of milliseconds, got '-1'"),
+        ({"network": 0, "": 1.0}, "a whole network takes more than 0 ms"),
     ):
         fill(table, ms)
         refused = nas_here("measure", network, "--table", table)
@@ -149,7 +150,7 @@ def test_a_table_is_written_filled_in_and_summed(here: Path) -> None:
     shown = nas_here("measure", network, "--table", table)
     assert shown.returncode == 0 and f"{100 * (wanted / 9 - 1):+.1f} %" in shown.stdout
     assert f"off by {100 * abs(wanted / 9 - 1):.1f} % at the most" in shown.stdout
-    for more in (("--keep",), ("--energy",), ("--write-layers", here / "other")):
+    for more in (("--keep",), ("--energy",), ("--threads", "8"), ("--write-layers", here / "other")):
         assert nas_here("measure", network, "--table", table, *more).returncode == 2
 
 

@@ -16,7 +16,7 @@ from nas.networks.graph import Graph, Wiring
 from nas.networks.space import sample
 from search_spaces import ANCHORS, LIGHTWEIGHT, SPACES
 from tests.conftest import buildable
-from tests.models.test_onnx_graph import SMALL, lived_in
+from tests.models.test_onnx_graph import MICRO, SMALL, lived_in
 from tests.training.test_learner import TINY
 
 litert = pytest.importorskip("ai_edge_litert.interpreter")
@@ -72,7 +72,7 @@ def test_anchors_compute_what_torch_computes(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("anchor", SMALL, ids=lambda anchor: anchor.name)
+@pytest.mark.parametrize("anchor", SMALL + MICRO, ids=lambda anchor: anchor.name)
 def test_so_do_the_other_small_ones(anchor: object) -> None:
     assert max(differences(anchor.arch)) < 1e-5  # type: ignore[attr-defined]
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nas.errors import Error
 from nas.exports.verification import arena
 from nas.models.litert_graph import file_of, litert_bytes
 from nas.models.litert_int8 import int8_model
-from nas.models.micro_memory import Buffer, buffers, cost_on_device, layout
+from nas.models.micro_memory import NO_FILE, Buffer, _memory, buffers, cost_on_device, layout
 from nas.networks.architecture import Arch, cost
 from nas.records.plan import Budget, parse_budget
+from nas.search_strategy.candidates import cheapest
 from search_spaces import ANCHORS, SPACES
 from tests.conftest import buildable
 from tests.models.test_litert_graph import answered_by_micro
@@ -127,3 +129,20 @@ def test_a_share_of_the_limit() -> None:
     limit = Budget(arena=2 * spent.arena, flash=4 * spent.flash)
     assert limit.keeps(spent) and math.isclose(limit.use(spent), 0.5)
     assert not Budget(arena=spent.arena - 1).keeps(spent)
+
+
+def test_what_cannot_be_an_int8_file_keeps_no_such_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its other costs are what they are, so that its trial can be read again; a space of such networks is told why."""
+    arch = ANCHORS["shufflenetv1-32"].arch
+
+    def refuses(_: object) -> None:
+        raise Error("shuffle: LiteRT has nothing like it")
+
+    monkeypatch.setattr("nas.models.micro_memory.layers", refuses)
+    _memory.cache_clear()
+    spent = cost_on_device(arch)
+    assert replace(spent, arena=None, flash=None) == cost(arch) and spent.arena == spent.flash == NO_FILE
+    assert not Budget(arena=10**9).keeps(spent)
+    with pytest.raises(Error, match=r"keeps the budget .*arena: LiteRT has no layers like theirs"):
+        cheapest(SPACES["lowres"], Budget(arena=10**9), random.Random(0), cost_on_device)
+    _memory.cache_clear()

@@ -18,7 +18,8 @@ from nas.networks.space import sample
 from search_spaces import ANCHORS, LIGHTWEIGHT, SPACES
 from tests.conftest import buildable
 
-SMALL = [anchor for anchor in ANCHORS.values() if anchor.arch.resolution <= 96]
+SMALL = [anchor for anchor in ANCHORS.values() if anchor.arch.resolution == 32]
+MICRO = [anchor for anchor in ANCHORS.values() if 32 < anchor.arch.resolution <= 96]  # of microcontrollers
 
 
 def lived_in(arch: Arch) -> torch.fx.GraphModule:
@@ -48,7 +49,7 @@ def difference(arch: Arch, images: int = 2) -> float:
     return float(np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max()))
 
 
-@pytest.mark.parametrize("anchor", SMALL, ids=lambda anchor: anchor.name)
+@pytest.mark.parametrize("anchor", SMALL + MICRO, ids=lambda anchor: anchor.name)
 def test_anchors_compute_what_torch_computes(anchor: object) -> None:
     assert difference(anchor.arch) < 1e-5  # type: ignore[attr-defined]
 
@@ -85,7 +86,7 @@ def test_networks_of_every_space_are_trained(name: str) -> None:
 
 
 def test_the_anchors_and_networks_above_hold_every_block_kind() -> None:
-    archs = [anchor.arch for anchor in SMALL] + [sample(LIGHTWEIGHT, random.Random(seed)) for seed in range(12)]
+    archs = [anchor.arch for anchor in SMALL + MICRO] + [sample(LIGHTWEIGHT, random.Random(seed)) for seed in range(12)]
     found = {getattr(layer.place.part, "kind", "") for arch in archs for layer in walk(arch)}
     assert {block.kind for block in get_args(Block)} <= found
 
