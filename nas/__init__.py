@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from nas.networks.space import Space as Space
     from nas.networks.space import of as of
     from nas.networks.space import one_of as one_of
-    from nas.records.plan import Budget as Budget
+    from nas.records.budget import Budget as Budget
     from nas.records.results import Prediction as Prediction
     from nas.records.run_folder import RunFailed as RunFailed
     from nas.records.timing import Latency as Latency
@@ -65,7 +65,7 @@ MODULES = {
     "nas.networks.architecture": ("Anchor", "Arch", "Head", "Published", "Stage", "Stem", "arch_id", "cost"),
     "nas.networks.graph": ("Cost",),
     "nas.networks.space": ("Space", "of", "one_of"),
-    "nas.records.plan": ("Budget",),
+    "nas.records.budget": ("Budget",),
     "nas.records.results": ("Prediction",),
     "nas.records.run_folder": ("RunFailed",),
     "nas.records.timing": ("Latency",),

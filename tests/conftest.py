@@ -18,7 +18,8 @@ from xdist.scheduler import LoadFileScheduling
 
 from nas.networks.architecture import Arch, arch_id, cost, cost_or_unbuildable
 from nas.networks.space import Space, sample
-from nas.records.plan import Budget, Plan, Recipe, Rung
+from nas.records.budget import Budget
+from nas.records.plan import Plan, Recipe, Rung
 from nas.records.trial import Score, Trial
 from search_spaces import LOWRES
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from nas.errors import Error, shown
 from nas.networks.architecture import COLOUR
-from nas.records.plan import BUDGET_HELP
+from nas.records.budget import BUDGET_HELP
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -28,7 +28,8 @@ from nas.api.resolve import (
 from nas.errors import Error
 from nas.networks.architecture import cost
 from nas.networks.space import Space
-from nas.records.plan import COMPARED, PROXIES, PROXY, Budget, Plan, Reading, Recipe, filled, longer
+from nas.records.budget import Budget
+from nas.records.plan import COMPARED, PROXIES, PROXY, Plan, Reading, Recipe, filled, longer
 from nas.records.recipes import Recipes, Reference, References
 from nas.records.run_folder import Run, create, read_sessions, read_value, write_value
 from nas.records.statistics import Calibration

@@ -27,7 +27,8 @@ from nas.networks.profile import MODULES, Profile
 from nas.networks.profile import profile as profile_of
 from nas.networks.sizes import for_images
 from nas.networks.space import Space, fitted
-from nas.records.plan import Budget, Meter
+from nas.records.budget import Budget
+from nas.records.plan import Meter
 from nas.records.run_folder import Run, is_training, write_value
 from nas.records.timing import Measurement
 from nas.search_strategy.candidates import costs_for

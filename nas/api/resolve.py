@@ -20,7 +20,8 @@ from nas.networks.graph import Cost
 from nas.networks.plain_space import plain_space
 from nas.networks.sizes import SEEN, SMALL, for_images
 from nas.networks.space import Space, decode, fitted, has_sides, sample, sides
-from nas.records.plan import BUDGET_HELP, DEVICES, FRONT_KEEP, Budget, Plan, Reading, filled, parse_budget
+from nas.records.budget import BUDGET_HELP, Budget, parse_budget
+from nas.records.plan import DEVICES, FRONT_KEEP, Plan, Reading, filled
 from nas.records.run_folder import Run, free_name, open_run
 from nas.records.search_files import Restore, read_trials
 from nas.records.trial import Trial, identity, restored

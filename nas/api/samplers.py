@@ -17,7 +17,8 @@ from nas.api.user_functions import priced
 from nas.errors import Error, shown
 from nas.networks.graph import Cost
 from nas.networks.space import Label, axes, draw
-from nas.records.plan import SAMPLERS, Budget
+from nas.records.budget import Budget
+from nas.records.plan import SAMPLERS
 from nas.search_strategy.candidates import cheapest
 from nas.search_strategy.gp_sampler import ProposerSampler, within
 from nas.search_strategy.proposer import Proposer

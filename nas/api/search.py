@@ -26,15 +26,9 @@ from nas.api.user_functions import UserFunction
 from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
 from nas.networks.graph import Cost
+from nas.records.budget import Budget
 from nas.records.pareto import front
-from nas.records.plan import (
-    MEASURED_SECONDS,
-    Budget,
-    Meter,
-    Plan,
-    Reading,
-    default_trials,
-)
+from nas.records.plan import MEASURED_SECONDS, Meter, Plan, Reading, default_trials
 from nas.records.run_folder import Run, create, open_run
 from nas.records.search_files import read_trials
 from nas.records.timing import Latency
@@ -101,7 +95,7 @@ def search(
 
     What is searched. `space`: a name (see `nas.space`), FILE.py:NAME, a `Space`; or plain Python, see
     `nas.networks.plain_space`: a dict of choices, a list of candidates. `budget`: as in "25MFLOPs,1.5ms", see
-    `nas.records.plan.BUDGET_HELP`; only an `evaluate` needs none. `anchors`: published networks, by name or as an
+    `nas.records.budget.BUDGET_HELP`; only an `evaluate` needs none. `anchors`: published networks, by name or as an
     `Anchor`, that are tried first; the first of them goes through all rungs. By default those made for such images,
     and none for an `evaluate`. `start`: networks of your own that are tried with them: the file of an architecture, a
     run's folder, RUN/ID, an anchor's name or an `Arch`; with one that is no point of the space, or over the budget, the

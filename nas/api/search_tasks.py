@@ -28,17 +28,9 @@ from nas.errors import Error
 from nas.networks.architecture import Anchor, Arch
 from nas.networks.graph import Cost
 from nas.networks.space import Space, fitted
+from nas.records.budget import Budget
 from nas.records.datasets import BUILT_IN
-from nas.records.plan import (
-    MEASURED_SECONDS,
-    PROXY,
-    WAVE,
-    Budget,
-    Meter,
-    Plan,
-    Reading,
-    Rung,
-)
+from nas.records.plan import MEASURED_SECONDS, PROXY, WAVE, Meter, Plan, Reading, Rung
 from nas.records.run_folder import is_calibration, open_run
 from nas.records.search_files import Restore, digest_of
 from nas.records.timing import Latency

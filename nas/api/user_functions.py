@@ -12,7 +12,7 @@ from nas.api.arguments import HELP
 from nas.errors import Error, shown
 from nas.networks.architecture import Arch
 from nas.networks.graph import Cost
-from nas.records.plan import Budget
+from nas.records.budget import Budget
 from nas.records.timing import Latency, exactly
 from nas.records.trial import Costs, Score
 from nas.search_strategy.candidates import costs_for

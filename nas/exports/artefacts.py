@@ -21,7 +21,7 @@ from nas.exports import verification
 from nas.exports.microcontroller import FILES, array_source, contents, sources
 from nas.exports.model_card import card
 from nas.exports.quantization import int8_bytes
-from nas.models.litert_graph import litert_bytes
+from nas.models.litert_file import litert_bytes
 from nas.models.litert_int8 import MISSING, int8_model
 from nas.models.onnx_graph import Array, onnx_bytes, with_preparation
 from nas.models.source_code import python_source, renamed

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from nas.execution.command import commanded
-from nas.models.litert_graph import litert_bytes
+from nas.models.litert_file import litert_bytes
 from nas.models.litert_int8 import MISSING, int8_model
 from nas.networks.architecture import Arch
 from nas.records.plan import TFLITE, Meter

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nas.models.litert_graph import INPUT, SIGNATURE, Array, file_of
+from nas.models.litert_file import SIGNATURE, file_of
+from nas.models.litert_graph import INPUT, Array
 from nas.models.micro_memory import buffers, layout
 from nas.records.run_folder import RunFailed
 

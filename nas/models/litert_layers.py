@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from nas.models.litert_graph import WEIGHTED, file_of
+from nas.models.litert_file import file_of
+from nas.models.litert_graph import WEIGHTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from nas.networks.profile import Profile, Row, Totals, cells, published_totals, 
 from nas.networks.sizes import said
 from nas.networks.space import Space, sides
 from nas.networks.space_summary import SpaceSummary
-from nas.records.plan import Budget, Recipe
+from nas.records.budget import Budget
+from nas.records.plan import Recipe
 from nas.serialization import to_data
 
 FLOPS_ARE = "FLOPs are multiply-accumulates of convolutions and linear layers, one image."

@@ -10,7 +10,7 @@ from nas.networks.architecture import Arch, cost_or_unbuildable
 from nas.networks.descent import least
 from nas.networks.graph import UNBUILDABLE, Cost
 from nas.networks.space import Choices, Space
-from nas.records.plan import Budget
+from nas.records.budget import Budget
 from nas.records.trial import Costs, Trial
 
 QUANTITIES = {"macs": "FLOPs (multiply-accumulates)", "params": "params", "peak": "activations held at once"}

@@ -8,7 +8,7 @@ from typing import Any
 from nas.networks.descent import wander
 from nas.networks.graph import Cost
 from nas.networks.space import Choices, Label, Space, axes, draw, encode, in_order, shared, varied
-from nas.records.plan import Budget
+from nas.records.budget import Budget
 from nas.records.trial import Costs, identity
 from nas.search_strategy.candidates import Candidate, PredictLatency, cheapest
 from nas.search_strategy.surrogate import LEVELS

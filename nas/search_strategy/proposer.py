@@ -14,7 +14,8 @@ from itertools import zip_longest
 
 from nas.networks.enumeration import every, few
 from nas.networks.space import Space, axes
-from nas.records.plan import Budget, derived_seed
+from nas.records.budget import Budget
+from nas.records.plan import derived_seed
 from nas.records.trial import Costs, identity
 from nas.search_strategy.candidates import Candidate, PredictLatency, Request, ScoredCandidate
 from nas.search_strategy.near_budget import NEAR, NearBudget

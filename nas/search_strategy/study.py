@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.errors import Error
 from nas.networks.space import Choices, Label, Space, axes, draw
-from nas.records.plan import Budget, Judge, Plan
+from nas.records.budget import Budget
+from nas.records.plan import Judge, Plan
 from nas.records.run_folder import Run
 from nas.records.trial import Score, Trial, merit
 from nas.search_strategy.candidates import Candidate

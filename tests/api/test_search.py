@@ -19,8 +19,9 @@ from nas.networks.architecture import Arch, Head, Stage, Stem, arch_id, cost
 from nas.networks.blocks import Separable
 from nas.networks.graph import Map, Wiring
 from nas.networks.space import Space, axes, of, one_of
+from nas.records.budget import Budget
 from nas.records.pareto import dominates, front, hypervolume, point, ranks
-from nas.records.plan import FRONT_KEEP, PASSES, PROXY, RUNG_STEPS, Budget, filled
+from nas.records.plan import FRONT_KEEP, PASSES, PROXY, RUNG_STEPS, filled
 from nas.records.run_folder import RunFailed, open_run
 from nas.records.search_files import read_trials
 from search_spaces import ANCHORS, LOWRES, lowres

@@ -28,7 +28,8 @@ from nas.execution.jobs import Job, JobResult, Jobs
 from nas.networks.architecture import Arch
 from nas.networks.graph import Cost
 from nas.networks.space import Space, one_of
-from nas.records.plan import PROXY, Budget, Plan, Rung
+from nas.records.budget import Budget
+from nas.records.plan import PROXY, Plan, Rung
 from nas.records.run_folder import create
 from nas.records.trial import Score, identity, restored
 from nas.search_strategy.engine import search

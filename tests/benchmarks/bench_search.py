@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from nas.execution.local import LocalWorkers
-from nas.records.plan import PROXY, Budget, Plan, Rung
+from nas.records.budget import Budget
+from nas.records.plan import PROXY, Plan, Rung
 from nas.records.run_folder import create
 from nas.search_strategy.engine import search
 from nas.training.proxy import Proxy, loaded

@@ -16,7 +16,7 @@ from nas.cli.app import app
 from nas.networks.architecture import Arch, Head, Stage, Stem, arch_id, cost
 from nas.networks.blocks import ShuffleV2
 from nas.networks.space import fitted
-from nas.records.plan import Budget
+from nas.records.budget import Budget
 from nas.records.run_folder import Run, create, write_best
 from nas.records.search_files import append_trial
 from nas.records.trial import Trial

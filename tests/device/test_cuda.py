@@ -18,8 +18,9 @@ from nas.latency.measure import measured
 from nas.models.torch_model import build
 from nas.networks.architecture import Arch, Head, Stage, Stem, arch_id
 from nas.networks.blocks import Block, Bottleneck
+from nas.records.budget import Budget
 from nas.records.optimisers import Muon
-from nas.records.plan import Budget, Meter, Recipe
+from nas.records.plan import Meter, Recipe
 from nas.records.recipes import TRAINING_RECIPES, TrainingPlan
 from nas.records.timing import Energy
 from nas.training import captured, devices

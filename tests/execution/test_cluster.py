@@ -13,7 +13,8 @@ from nas.execution.cluster import RayWorkers
 from nas.execution.jobs import Tick, Workers
 from nas.execution.local import LocalWorkers
 from nas.latency.measure import measured
-from nas.records.plan import Budget, Meter
+from nas.records.budget import Budget
+from nas.records.plan import Meter
 from nas.records.run_folder import RunFailed, create
 from nas.records.trial import Score, Trial
 from nas.search_strategy.engine import search

@@ -19,7 +19,7 @@ from nas.execution.cluster import GpuFull, RayWorkers, shared
 from nas.execution.jobs import Job, JobResult, Tick, Workers
 from nas.execution.local import LocalWorkers
 from nas.execution.workers import usual_number
-from nas.records.plan import Budget
+from nas.records.budget import Budget
 from nas.records.run_folder import RunFailed, create
 from nas.records.trial import Score, Trial
 from nas.search_strategy.engine import search

@@ -11,7 +11,7 @@ import pytest
 
 from nas.exports import microcontroller
 from nas.exports.microcontroller import FILES, RESOLVER, SPARE, array_source, contents, sources
-from nas.models.litert_graph import litert_bytes
+from nas.models.litert_file import litert_bytes
 from nas.models.litert_int8 import int8_model
 from nas.networks.architecture import Arch, Head, Stage, Stem
 from nas.networks.blocks import Block, Conv, Separable

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nas.models.litert_graph import FUSED, FUSED_AS, layers, litert_bytes, model_bytes
+from nas.models.litert_file import litert_bytes, model_bytes
+from nas.models.litert_graph import FUSED, FUSED_AS, layers
 from nas.models.litert_int8 import int8_model
 from nas.models.onnx_graph import random_weights
 from nas.networks.architecture import Arch, graph

@@ -9,11 +9,11 @@ import pytest
 
 from nas.errors import Error
 from nas.exports.verification import arena
-from nas.models.litert_graph import file_of, litert_bytes
+from nas.models.litert_file import file_of, litert_bytes
 from nas.models.litert_int8 import int8_model
 from nas.models.micro_memory import NO_FILE, Buffer, _memory, buffers, cost_on_device, layout
 from nas.networks.architecture import Arch, cost
-from nas.records.plan import Budget, parse_budget
+from nas.records.budget import Budget, parse_budget
 from nas.search_strategy.candidates import cheapest
 from search_spaces import ANCHORS, SPACES
 from tests.conftest import buildable

@@ -20,7 +20,7 @@ from nas.networks.descent import least, wander
 from nas.networks.graph import UNBUILDABLE
 from nas.networks.space import Choices, Space, decode, draw, encode, fitted, of, one_of, sample, size
 from nas.networks.space_summary import summary_of
-from nas.records.plan import Budget
+from nas.records.budget import Budget
 from nas.serialization import from_json, to_json
 from search_spaces import ANCHORS, SPACES
 

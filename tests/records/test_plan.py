@@ -3,7 +3,7 @@
 import pytest
 
 from nas.networks.graph import Cost
-from nas.records.plan import Budget, parse_budget
+from nas.records.budget import Budget, parse_budget
 from nas.records.timing import Latency, exactly
 
 COSTS = {"small": lambda: Cost(10, 20, 30), "wide": lambda: Cost(100, 2, 300)}

@@ -9,7 +9,7 @@ import pytest
 
 from nas.networks.architecture import Arch, arch_id, cost
 from nas.networks.space import encode
-from nas.records.plan import Budget
+from nas.records.budget import Budget
 from nas.records.run_folder import create, free_name, locked, open_run, write_best
 from nas.records.search_files import append_trial, read_trials
 from nas.records.trial import Trial, best

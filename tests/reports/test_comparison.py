@@ -13,7 +13,7 @@ from nas.api.loading import report_view, run_summary
 from nas.api.search import Result
 from nas.networks.architecture import Arch, cost
 from nas.records import results
-from nas.records.plan import Budget
+from nas.records.budget import Budget
 from nas.records.recipes import TRAINING_RECIPES
 from nas.records.results import Session, TrainingResult
 from nas.records.run_folder import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nas.records.plan import Budget
+from nas.records.budget import Budget
 from nas.records.recipes import TRAINING_RECIPES, TrainingPlan
 from nas.reports.live_progress import search_progress, stage, training_progress
 from nas.search_strategy.progress import Running, SearchProgress

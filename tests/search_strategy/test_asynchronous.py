@@ -18,7 +18,8 @@ from nas.errors import Error
 from nas.execution.jobs import Job, JobResult, Jobs
 from nas.execution.local import LocalWorkers
 from nas.networks.architecture import Arch, arch_id, cost
-from nas.records.plan import Budget, Plan
+from nas.records.budget import Budget
+from nas.records.plan import Plan
 from nas.records.run_folder import RunFailed, create, open_run
 from nas.records.search_files import read_scores, read_tallies, read_trials
 from nas.records.timing import Latency, exactly

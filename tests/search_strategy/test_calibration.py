@@ -12,7 +12,8 @@ from nas.execution.jobs import Evaluate, Tick
 from nas.execution.local import LocalWorkers
 from nas.networks.architecture import Arch, arch_id, cost
 from nas.networks.space import encode, fitted
-from nas.records.plan import Budget, Recipe, longer
+from nas.records.budget import Budget
+from nas.records.plan import Recipe, longer
 from nas.records.recipes import TRAINING_RECIPES, Recipes, Reference, References, TrainingPlan
 from nas.records.results import TestResult as Came
 from nas.records.results import TrainingResult

@@ -19,7 +19,8 @@ from nas.models.micro_memory import cost_on_device
 from nas.networks.architecture import Anchor, Arch, Head, arch_id, cost
 from nas.networks.space import Space, of, one_of, sample
 from nas.records import run_folder, search_files
-from nas.records.plan import Budget, Plan, Recipe
+from nas.records.budget import Budget
+from nas.records.plan import Plan, Recipe
 from nas.records.run_folder import Run, RunFailed, create, locked, open_run, read_best
 from nas.records.search_files import read_trials
 from nas.records.trial import Score, Trial, restored

@@ -12,7 +12,8 @@ from nas.execution.jobs import Tick
 from nas.execution.local import LocalWorkers
 from nas.latency.predictor import ENOUGH
 from nas.networks.architecture import Arch, arch_id, cost
-from nas.records.plan import Budget, Meter, Plan
+from nas.records.budget import Budget
+from nas.records.plan import Meter, Plan
 from nas.records.run_folder import RunFailed, create, locked, open_run
 from nas.records.search_files import append_measured, read_measured, read_tallies, read_trials
 from nas.records.timing import Latency

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from nas.networks.architecture import Arch, cost, cost_or_unbuildable
 from nas.networks.graph import Cost
 from nas.networks.space import decode, encode, fitted, shared
-from nas.records.plan import Budget, Plan
+from nas.records.budget import Budget
+from nas.records.plan import Plan
 from nas.search_strategy.candidates import Candidate, Request, ScoredCandidate
 from nas.search_strategy.near_budget import NEAR, STEPS_TO_BUDGET, NearBudget
 from nas.search_strategy.pool import Pool

@@ -9,8 +9,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from nas.models.torch_model import build
 from nas.networks.architecture import Arch, Head, Stage, Stem
 from nas.networks.blocks import Bottleneck
+from nas.records.budget import Budget
 from nas.records.optimisers import Muon
-from nas.records.plan import Budget, Recipe, Rung
+from nas.records.plan import Recipe, Rung
 from nas.training.crops import augmented
 from nas.training.datasets import load
 from nas.training.images import Data, Images, resized
