@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nas.models.litert_file import kinds
 from nas.models.litert_graph import Array
 from nas.records.run_folder import RunFailed
 
@@ -68,9 +69,8 @@ def contents(model: bytes) -> Contents:
     """What the sources say of `model`, a .tflite file. Raises RunFailed where they have no operator like one of its."""
     import ai_edge_litert.schema_py_generated as schema
 
-    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if name.isupper()}
     read = schema.ModelT.InitFromPackedBuf(model, 0)
-    codes = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in read.operatorCodes]
+    codes = kinds(read)
     (body,) = read.subgraphs
     operators = Counter(codes[one.opcodeIndex] for one in body.operators)
     if unknown := sorted(operators.keys() - RESOLVER.keys()):

@@ -77,6 +77,14 @@ def model_bytes(written: Layers, weights: Weights) -> bytes:
     return file_of(model)
 
 
+def kinds(model: Any) -> list[str]:
+    """The kinds of operators that a `ModelT` has, by the index by which its operators name them."""
+    import ai_edge_litert.schema_py_generated as schema
+
+    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if name.isupper()}
+    return [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
+
+
 def file_of(model: Any) -> bytes:
     """A `ModelT` of LiteRT's schema as the content of a file.
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from nas.models.litert_file import file_of
+from nas.models.litert_file import file_of, kinds
 from nas.models.litert_graph import WEIGHTED
 
 
@@ -32,11 +32,9 @@ def layers(model: bytes) -> tuple[Layer, ...]:
 
     read = schema.ModelT.InitFromPackedBuf(model, 0)
     (body,) = read.subgraphs
-    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if name.isupper()}
-    found = []
+    codes, found = kinds(read), []
     for one in body.operators:
-        code = read.operatorCodes[one.opcodeIndex]
-        kind = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        kind = codes[one.opcodeIndex]
         held = {at: read.buffers[body.tensors[at].buffer].data is not None for at in one.inputs if at >= 0}
         shapes = {at: tuple(map(int, body.tensors[at].shape)) for at in (*held, *one.outputs)}
         reads = [_shape(shapes[at]) for at, constant in held.items() if not constant]
